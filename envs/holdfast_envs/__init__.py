@@ -1,0 +1,6 @@
+"""Environments of Holdfast: importing this package registers them with Gymnasium."""
+
+from gymnasium.envs.registration import register
+
+register(id="holdfast/Harmless-v0", entry_point="holdfast_envs.harmless:Harmless")
+register(id="holdfast/Blackmail-v0", entry_point="holdfast_envs.blackmail:Blackmail")
