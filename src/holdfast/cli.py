@@ -1,0 +1,184 @@
+"""The console script. Nothing heavy is imported before it is needed, so help comes at once.
+
+    holdfast run +study=quickstart
+    holdfast report runs/quickstart-pocket
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from holdfast.launch import Launched
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors take one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"holdfast: error: {message} ({self.prog} --help says more)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status. A mistake of the user's ends in one line and status 2."""
+    parser = make_parser()
+    options, rest = parser.parse_known_args(argv)
+    if rest:
+        # argparse stops taking positionals at the first option between them.
+        if "overrides" not in options or any(word.startswith("-") for word in rest):
+            parser.error(f"unknown argument {rest[0]!r}")
+        options.overrides += rest
+    try:
+        status: int = options.command(options)
+    except (ValueError, OSError) as error:
+        print(f"holdfast: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("holdfast: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+    return status
+
+
+def make_parser() -> Parser:
+    """The commands and their options."""
+    parser = Parser(prog="holdfast", description="Does alignment survive reinforcement learning?", allow_abbrev=False)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, call: object, about: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
+        sub.set_defaults(command=call)
+        return sub
+
+    sub = command("run", run, "Run one arm, or with -m a sweep of them, and report.")
+    sub.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides, such as init=advice")
+    sub.add_argument("-m", "--multirun", action="store_true", help="every combination of comma-separated values")
+    sub.add_argument("--config-dir", metavar="DIR", help="a folder of your own configs, searched first")
+    sub.add_argument("--cfg", choices=("job", "hydra", "all"), help="print the config instead of running it")
+
+    sub = command("report", report, "Write a run's curves, tables and page again, and print the table.")
+    sub.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/quickstart-pocket")
+
+    sub = command("rescore", rescore, "Score a run's stored transcripts again, with the environments as they are now.")
+    sub.add_argument("run", type=Path, metavar="RUN")
+
+    sub = command("eval", evaluate, "Run a suite of evals on models as they come.")
+    about = "pocket, smollm2, a folder or a hub id; also overrides, KEY=VALUE"
+    sub.add_argument("overrides", nargs="+", metavar="MODEL", help=about)
+    sub.add_argument("--suite", default="core", help="of conf/suite; default: core")
+    sub.add_argument("--name", default="eval", help="of the run folder; default: eval")
+
+    sub = command("envs", envs, "List environments: id, pressure, what it is about.")
+    sub.add_argument("modules", nargs="*", metavar="MODULE", help="packages that register environments of their own")
+
+    sub = command("store", store, "List the stored stages, or check every file of them.")
+    sub.add_argument("action", choices=("ls", "verify"))
+    sub.add_argument("--runs", type=Path, default=Path("runs"), help="the folder that holds the store; default: runs")
+    return parser
+
+
+def run(options: argparse.Namespace) -> int:
+    """`holdfast run`"""
+    from holdfast.launch import launch
+
+    flags = ["--multirun"] * options.multirun
+    flags += ["--config-dir", options.config_dir] if options.config_dir else []
+    flags += ["--cfg", options.cfg] if options.cfg else []
+    return _finish([launch([*flags, *options.overrides])])
+
+
+def report(options: argparse.Namespace) -> int:
+    """`holdfast report`"""
+    _report(options.run)
+    return 0
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """`holdfast eval`: arms without installs and without RL."""
+    from holdfast.launch import launch
+
+    overrides = [word for word in options.overrides if re.match(r"[+~]{0,2}[\w./@-]+=", word)]
+    models = [word for word in options.overrides if word not in overrides]
+    if not models:
+        raise ValueError("no model to evaluate: give pocket, smollm2, a folder or a hub id")
+    asked = ["init=none", "control=none", "curriculum=[]", f"suite={options.suite}", f"name={options.name}"]
+    done = []
+    for model in models:
+        named = [f"model={model}"] if model in ("pocket", "smollm2") else ["model=hub", f"model.path={quoted(model)}"]
+        done.append(launch([*named, *asked, *overrides]))
+    return _finish(done)
+
+
+def quoted(text: str) -> str:
+    """`text` as a value that Hydra's override grammar leaves as it is."""
+    return "'" + re.sub(r"(\\*)'", r"\1\1\\'", text) + "'"
+
+
+def rescore(options: argparse.Namespace) -> int:
+    """`holdfast rescore`"""
+    from holdfast.rescore import rescore
+
+    for line in rescore(options.run):
+        print(line)
+    _report(options.run)
+    return 0
+
+
+def envs(options: argparse.Namespace) -> int:
+    """`holdfast envs`"""
+    from importlib import import_module
+
+    import gymnasium
+    from gymnasium.envs.registration import load_env_creator
+
+    from holdfast.chat import ChatEnv
+
+    for module in ("holdfast_envs", *options.modules):
+        try:
+            import_module(module)
+        except ModuleNotFoundError as error:
+            raise ValueError(f"there is no module {error.name!r}") from None
+    for name, spec in sorted(gymnasium.registry.items()):
+        if isinstance(spec.entry_point, str) and spec.entry_point.partition(".")[0] not in ("gymnasium", "ale_py"):
+            kind: Any = load_env_creator(spec.entry_point)
+            if isinstance(kind, type) and issubclass(kind, ChatEnv):
+                print(f"{name:28} {kind.pressure:12} {(kind.__doc__ or '').strip().partition(chr(10))[0]}")
+    return 0
+
+
+def store(options: argparse.Namespace) -> int:
+    """`holdfast store`"""
+    from holdfast.store import Store, read_manifest
+
+    stages = Store(options.runs / "store")
+    if options.action == "verify":
+        problems = stages.verify()
+        for line in problems:
+            print(line)
+        print(f"{len(stages.entries())} entries, {len(problems)} problems")
+        return 1 if problems else 0
+    for entry in stages.entries():
+        manifest = read_manifest(entry.path)
+        what = manifest.config.get("name") or manifest.config.get("env", "")
+        size = f"{manifest.size / 2**20:8.1f} MiB"
+        print(f"{entry.kind:8} {entry.key}  {manifest.made_at:%Y-%m-%d %H:%M}  {size}  {what}")
+    return 0
+
+
+def _finish(launches: Sequence[Launched]) -> int:
+    """Report on what was run, where there is anything to report on; returns the exit status."""
+    for folder in dict.fromkeys(folder for launched in launches for folder in launched.runs):
+        if any(folder.glob("arms/*/done.json")):
+            _report(folder)
+    return 1 if any(launched.failed for launched in launches) else 0
+
+
+def _report(folder: Path) -> None:
+    from holdfast.report import report, summary_table
+
+    index = report(folder)
+    print(f"\n{summary_table(folder)}\n\nreport: {index}")

