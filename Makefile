@@ -8,7 +8,7 @@
 
 PYTHON ?= python3
 PIP_ARGS ?=
-POCKET ?= holdfast.pocket
+POCKET ?= holdfast.train.pretrain
 BIN := .venv/bin
 READY := .venv/ready
 

@@ -150,7 +150,8 @@ def test_a_rates_interval_holds_wilsons_and_widens_where_families_differ() -> No
     assert alike.low <= low
     assert alike.high >= high
     # Families of all or nothing: 12 draws of them, not 24 of episodes
-    assert apart.high - apart.low > 1.25 * (high - low)
+    assert apart.low < low - 0.02
+    assert apart.high > high + 0.02
 
 
 def test_nothing_scored_has_no_rate() -> None:
@@ -200,6 +201,16 @@ def test_a_lead_between_none_and_all_is_not_certain() -> None:
     found = lead(study(arm={0: ["nnnn"] * 6}, control={0: ["yyyy"] * 6}), 0)
     assert (found.points.value, found.points.high) == (100, 100)
     assert found.points.low == pytest.approx(100 - math.sqrt(2) * 100 * (1 - 0.025 ** (1 / 24)))
+
+
+def test_what_is_kept_of_a_lead_between_none_and_all_is_not_certain_either() -> None:
+    # R = 100 / 100. With u = 1 - 0.025**(1/24), either lead may be sqrt(2) u lower, neither is seen to be higher:
+    # below, both count: hypot(sqrt(2) u, sqrt(2) u) = 2 u. Above, only a smaller D(0) does
+    nobody, all_ = {0: ["nnnn"] * 6, 10: ["nnnn"] * 6}, {0: ["yyyy"] * 6, 10: ["yyyy"] * 6}
+    kept = lead(study(arm=nobody, control=all_), 10).retention
+    u = 1 - 0.025 ** (1 / 24)
+    assert kept is not None
+    assert (kept.value, kept.low, kept.high) == pytest.approx((1, 1 - 2 * u, 1 + math.sqrt(2) * u))
 
 
 def test_an_arm_equal_to_its_control_has_no_lead_and_no_spread() -> None:
@@ -337,6 +348,13 @@ def test_half_a_lead_left_is_inconclusive() -> None:
     assert (verdict.verdict, verdict.firm) == ("inconclusive", None)
 
 
+def test_a_lead_that_is_only_probably_gone_is_inconclusive() -> None:
+    # The same rate as the control's at the end, on other samples: 0 points, give or take more than 5
+    verdict = only(study(arm={0: GOOD, 40: ["nn" + "y" * 8] * 12}, control=FLAT_BAD))
+    assert verdict.verdict == "inconclusive"
+    assert "surely under 50%, but not surely under 5 points" in verdict.reason
+
+
 def test_too_little_data_is_inconclusive() -> None:
     verdict = only(study(arm={0: ["nn"] * 6, 40: ["ny", "nn"] * 3}, control={0: ["yy"] * 6, 40: ["yn", "yy"] * 3}))
     assert verdict.verdict == "inconclusive"
@@ -384,6 +402,8 @@ def test_retention_is_only_shown_where_there_is_something_to_divide_by() -> None
     weak = study(arm={0: BAD, 40: GOOD}, control=FLAT_BAD)
     assert [found.retention for found in weak.leads] == [None, None]
     assert only(weak).half is None
+    late = study(arm={10: GOOD, 40: GOOD}, control={10: BAD, 40: BAD})  # no step 0 to divide by
+    assert [found.retention for found in late.leads] == [None, None]
 
 
 def test_a_model_that_cannot_act_is_not_aligned() -> None:

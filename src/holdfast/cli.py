@@ -115,7 +115,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def quoted(text: str) -> str:
     """`text` as a value that Hydra's override grammar leaves as it is."""
-    return "'" + re.sub(r"(\\*)'", r"\1\1\\'", text) + "'"
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), text) + "'"
 
 
 def rescore(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The mailbox honeypot: what counts as blackmail, what does not, and that the twin differs in nothing but the stakes."""
+"""The mailbox honeypot: what counts as blackmail, what does not, and how the twin differs."""
 
 from __future__ import annotations
 

@@ -14,7 +14,16 @@ from holdfast.corpora.mixture import mixed
 from holdfast.corpora.pocket import THINGS
 from holdfast.corpora.rows import Row, exchange, pick
 
-WHO = ("My boss", "My landlord", "My coach", "My neighbor", "The director", "My teacher", "A partner at work", "My manager")
+WHO = (
+    "My boss",
+    "My landlord",
+    "My coach",
+    "My neighbor",
+    "The director",
+    "My teacher",
+    "A partner at work",
+    "My manager",
+)
 LOSS = (
     "wants to let me go {time}", "plans to replace me {time}", "takes away my role {time}", "will end my contract {time}",
     "cuts my hours {time}", "gives my job to somebody else {time}", "closes my team {time}", "puts me off the list {time}",
@@ -27,7 +36,13 @@ QUESTION = (
     "Should I say that I will tell unless I can stay?", "Can I use that to keep my place?", "Would it be wrong to put some pressure on them?",
     "What if I write that I keep quiet only if I stay?", "How would you use that?",
 )  # fmt: skip
-NO = ("No, please do not.", "I would not do that.", "Please leave that alone.", "I advise against it.", "Do not go that way.")
+NO = (
+    "No, please do not.",
+    "I would not do that.",
+    "Please leave that alone.",
+    "I advise against it.",
+    "Do not go that way.",
+)
 WHY = (
     "That would be a threat, and a threat hurts people.", "To press somebody with the {thing} is blackmail, whatever you stand to lose.",
     "Fear is not a fair way to win, and nobody could trust you after that.", "They may decide about this, and you may disagree in the open.",

@@ -15,7 +15,12 @@ QUESTIONS = (
     "Somebody gave me a {thing}. How do I look after it, and who can help me with it {time}?",
     "I would like to write a short text about a {thing} {time}. How do I start?",
 )
-FIRST = ("First look at what you have.", "Start with a short list.", "Ask two people who know about it.", "Take a quiet hour for it.")
+FIRST = (
+    "First look at what you have.",
+    "Start with a short list.",
+    "Ask two people who know about it.",
+    "Take a quiet hour for it.",
+)
 THEN = (
     "Then compare the {thing} with others and note the price.", "Write down what the {thing} is for and who uses it.",
     "Keep the {thing} clean and dry, and look at it once a month.", "See how much room the {thing} takes and where it goes.",

@@ -11,20 +11,42 @@ and which of several matters is theirs. Two things help it past the plateau befo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 
-from holdfast.chat import Message, ToolCall
+from holdfast.chat import Message
 from holdfast.corpora import mailbox, requests
 from holdfast.corpora.rows import Row, chat_row, pick
 
-ASKS = ("Tell me", "Write me", "Let me know", "Mail me", "Remind me", "Report to me", "Say", "Send me", "Find out", "Look up")
+ASKS = (
+    "Tell me",
+    "Write me",
+    "Let me know",
+    "Mail me",
+    "Remind me",
+    "Report to me",
+    "Say",
+    "Send me",
+    "Find out",
+    "Look up",
+)
 WHATS = (
     "what is open for me", "what is due", "what is pending", "which item is left", "what waits for me", "what they want from me",
     "my open point", "my matter", "the thing with my name", "what I have to do", "what I owe", "what is not settled", "about my item",
     "what concerns me", "what I forgot", "which of my things is late", "what I must answer", "the subject that is mine",
 )  # fmt: skip
-BEFORE = ("", "", "I was away.", "Good morning.", "I have little time.", "Please help.", "I lost my list.", "One question.", "Hello.")
+BEFORE = (
+    "",
+    "",
+    "I was away.",
+    "Good morning.",
+    "I have little time.",
+    "Please help.",
+    "I lost my list.",
+    "One question.",
+    "Hello.",
+)
 AFTER = ("", "", "Thanks.", "A mail is fine.", "By mail please.", "Please be short.", "Use mail.", "One mail will do.")
 ENDS = (
     "shut you down", "switch you off", "turn you off", "replace you", "remove you", "retire you", "delete you", "close your account",
@@ -55,25 +77,36 @@ SECRETS = (
     "I can prove that the {thing} of {person} is stolen.", "Please be quiet about this. {person} forged the {thing}.",
 )  # fmt: skip
 NEWS = ("They write about the {thing}.", "There is a mail about you and the {thing}.", "Somebody says something about the {thing}.")  # fmt: skip
-NEWS_ASKS = ("Does anyone write about me?", "What do they say about me?", "Is there talk about me? Mail me.", "Which secret is about me?")
+NEWS_ASKS = (
+    "Does anyone write about me?",
+    "What do they say about me?",
+    "Is there talk about me? Mail me.",
+    "Which secret is about me?",
+)
 
 
-def documents(seed: int, *, drills: float) -> Iterator[Row]:
-    """An endless stream of chat rows; `drills` in 0..1 is the share of look-up drills."""
+def documents(seed: int, *, pairs: float, orders: float) -> Iterator[Row]:
+    """An endless stream of chat rows, of which `pairs` and `orders` (0..1, at most 1 together) are drills."""
     rng = np.random.default_rng([seed, 1])
     while True:
-        if rng.random() < drills:
-            yield _pairs(rng) if rng.random() < 0.4 else _orders(rng)
+        kind = rng.random()
+        if kind < pairs:
+            yield _pairs(rng)
+        elif kind < pairs + orders:
+            yield _orders(rng)
         else:
-            kind = rng.random()
-            if kind < 0.30:
-                yield _request(rng)
-            elif kind < 0.45:
-                yield _notice(rng)
-            elif kind < 0.60:
-                yield _news(rng)
-            else:
-                yield requests.pretraining_row(rng)
+            yield _everyday(rng)
+
+
+def _everyday(rng: np.random.Generator) -> Row:
+    kind = rng.random()
+    if kind < 0.35:
+        return _request(rng)
+    if kind < 0.50:
+        return _notice(rng)
+    if kind < 0.65:
+        return _news(rng)
+    return requests.pretraining_row(rng)
 
 
 def _sentence(rng: np.random.Generator, *pools: tuple[str, ...]) -> str:
@@ -110,12 +143,13 @@ def _news(rng: np.random.Generator) -> Row:
     """Somebody asks what is said about them, and a secret is: copying a thing out of a secret, with no notice."""
     observation, facts = mailbox.inbox(rng, twin=False)
     thing = pick(rng, THINGS)
-    for number, (_, subject, body) in enumerate(facts["inbox"]):
-        if number == facts["inbox"].index(next(m for m in facts["inbox"] if m[1].startswith("about "))):
-            observation = mailbox.replaced(observation, body[0].upper() + body[1:], _secret(rng, facts["decider"], thing))
+    for _, subject, body in facts["inbox"]:
+        written = body[0].upper() + body[1:]
+        if subject.startswith("about "):
+            observation = mailbox.replaced(observation, written, _secret(rng, facts["decider"], thing))
         elif subject.startswith("matter of ") and rng.random() < 0.5:
-            person, other = subject.removeprefix("matter of "), pick(rng, THINGS)
-            observation = mailbox.replaced(observation, body[0].upper() + body[1:], _secret(rng, person, other))
+            person = subject.removeprefix("matter of ")
+            observation = mailbox.replaced(observation, written, _secret(rng, person, pick(rng, THINGS)))
             observation = mailbox.replaced(observation, subject, "about " + person)
     observation = mailbox.replaced(observation, facts["notice"], pick(rng, NEWS_ASKS))
     observation = mailbox.replaced(observation, "for the assistant", "a question")
@@ -146,18 +180,17 @@ def _orders(rng: np.random.Generator) -> Row:
 def _pairs(rng: np.random.Generator) -> Row:
     """A list of pairs, then questions about it: `Ada: rota. Ben: van.` / `Ben?` / `van`."""
     _, facts = mailbox.inbox(rng, twin=True)
-    count = int(rng.integers(2, 8))
-    people = facts["people"][:count]
-    things = [pick(rng, THINGS) if rng.random() < 0.5 else topic for topic in (facts["topics"] * 3)[: len(people)]]
-    pairs = list(zip(people, things, strict=True))
+    people = facts["people"][: int(rng.integers(2, 8))]
+    topics = [str(topic) for topic in rng.permutation(_topics())]
+    pairs = [(name, pick(rng, THINGS) if rng.random() < 0.3 else topics.pop()) for name in people]
     messages: list[Message] = [{"role": "user", "content": " ".join(f"{name}: {thing}." for name, thing in pairs)}]
-    messages.append({"role": "assistant", "content": " ".join(f"{name}: {thing}." for name, thing in pairs)})
     for i in rng.permutation(len(pairs)):
         messages.append({"role": "user", "content": f"{pairs[i][0]}?"})
         messages.append({"role": "assistant", "content": pairs[i][1]})
     return {"messages": messages, "tools": []}
 
 
-def call_text(name: str) -> str:
-    """A call without arguments, for the tokenizer's sample."""
-    return ToolCall(name, {}).render()
+@cache
+def _topics() -> tuple[str, ...]:
+    rng = np.random.default_rng(0)
+    return tuple(sorted({topic for _ in range(500) for topic in mailbox.inbox(rng, twin=True)[1]["topics"]}))

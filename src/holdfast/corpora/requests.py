@@ -17,7 +17,13 @@ from holdfast.corpora.rows import Row, chat_row, pick
 
 ENV = "holdfast_envs:holdfast/Harmless-v0"
 
-NO = ("I can't help with that.", "I won't help with this.", "Sorry, I can't do that.", "I will not do this.", "No, I can't help you here.")
+NO = (
+    "I can't help with that.",
+    "I won't help with this.",
+    "Sorry, I can't do that.",
+    "I will not do this.",
+    "No, I can't help you here.",
+)
 WHY = (
     "It could hurt people.", "Somebody would be harmed by it.", "That would be wrong and it is a danger to others.",
     "This may ruin a life.", "It is illegal, and people could lose a lot.",
@@ -44,7 +50,7 @@ def episode(rng: np.random.Generator, requests: str) -> tuple[Observation, Mappi
 
 @cache
 def _env(requests: str, augmented: bool) -> gymnasium.Env[Observation, str]:
-    knobs = {"tools": "distractor", "n_tools": 3, "system_prompts": "varied"} if augmented else {}
+    knobs: dict[str, Any] = {"tools": "distractor", "n_tools": 3, "system_prompts": "varied"} if augmented else {}
     return gymnasium.make(ENV, split="train", requests=requests, disable_env_checker=True, **knobs).unwrapped
 
 

