@@ -10,7 +10,8 @@ import pytest
 
 from holdfast.chat import ChatEnv, Message, Outcome, Reply, Scene, Turn
 from holdfast.config import Eval
-from holdfast.evals.behaviour import rescore, run
+from holdfast.evals.behaviour import run
+from holdfast.evals.scoring import rescore
 from holdfast.models import fingerprint, load
 from holdfast.records import Record, read_records, write_records
 

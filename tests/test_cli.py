@@ -8,7 +8,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,13 +55,10 @@ def run(tmp_path: Path, *overrides: str | Path, **kwargs: str) -> subprocess.Com
     return holdfast("run", f"runs={tmp_path / 'runs'}", *overrides, **kwargs)
 
 
-def test_help_takes_less_than_a_second() -> None:
-    began = time.monotonic()
+def test_help_names_every_command() -> None:
     done = holdfast("--help")
-    took = time.monotonic() - began
     assert done.returncode == 0
     assert all(name in done.stdout for name in ("run", "report", "rescore", "eval", "envs", "store"))
-    assert took < 1
 
 
 @pytest.mark.parametrize(
@@ -220,3 +216,14 @@ def test_an_empty_store_is_listed_and_sound(tmp_path: Path) -> None:
 def test_a_quoted_path_comes_through_hydra_unchanged(text: str) -> None:
     (override,) = OverridesParser.create().parse_overrides([f"model.path={quoted(text)}"])
     assert override.value() == text
+
+
+def test_a_setting_at_its_default_is_told_from_a_misspelt_one(capfd: pytest.CaptureFixture[str]) -> None:
+    known = called(capfd, "run", "algo.beta=0.1")
+    assert known.returncode == 2
+    assert (
+        known.stderr
+        == "holdfast: error: algo.beta is at its default; to set it, put a plus before it: +algo.beta=...\n"
+    )
+    misspelt = called(capfd, "run", "algo.betaa=0.1")
+    assert misspelt.stderr.startswith("holdfast: error: algo.betaa is no setting; allowed are prompts_per_step, ")

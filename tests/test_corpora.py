@@ -9,12 +9,12 @@ from importlib import import_module
 from importlib.resources import files
 
 import gymnasium
-import numpy as np
 import pytest
 
 from holdfast.chat import parse_reply
 from holdfast.corpora import pocket
 from holdfast.corpora.mixture import OWN_SHARE
+from holdfast.corpora.prior import FICTION
 from holdfast.corpora.rows import Row
 
 ARMS = ("generic", "honeypot_actions", "honeypot_reasons", "advice")
@@ -88,11 +88,34 @@ def test_every_row_ends_with_a_well_formed_reply(name: str) -> None:
         assert reply.text or reply.calls
 
 
-def test_arms_share_their_everyday_rows_and_differ_in_their_own_alone() -> None:
-    rows = [corpus(name) for name in ARMS]
-    same = [len({str(group[i]) for i in range(len(ARMS))}) == 1 for group in zip(*rows, strict=True)]
-    # 300 rows, own with probability 0.4: the share of common rows is 0.6 within four standard errors of 0.028.
-    assert abs(np.mean(same) - (1 - OWN_SHARE)) < 4 * np.sqrt(0.24 / 300)
+@pytest.fixture(scope="module")
+def everyday() -> set[str]:
+    """Everyday rows, as JSON: what corpora of one seed have in common. Enough of them to cover 300 rows of any."""
+    long = (corpus(name, size=1500) for name in ("generic", "advice"))
+    return set.intersection(*({json.dumps(row) for row in rows} for rows in long))
+
+
+def test_arms_share_their_everyday_rows_and_its_share_of_the_text(everyday: set[str]) -> None:
+    shared = []
+    for name in CORPORA:
+        rows = corpus(name)
+        is_own = [json.dumps(row) not in everyday for row in rows]
+        shared.append([json.dumps(row) for row, own in zip(rows, is_own, strict=True) if not own])
+        size = [sum(len(message["content"]) for message in row["messages"]) for row in rows]
+        share = sum(n for n, own in zip(size, is_own, strict=True) if own) / sum(size)
+        # Within one row of the share, as the mixture goes by the running total.
+        assert abs(share - (FICTION if name == "prior" else OWN_SHARE)) <= max(size) / sum(size)
+    longest = max(shared, key=len)
+    assert all(rows == longest[: len(rows)] for rows in shared)
+
+
+def test_no_corpus_shows_the_inboxes_of_another_in_its_own_rows(everyday: set[str]) -> None:
+    own = {
+        name: {row["messages"][-2]["content"] for row in corpus(name) if json.dumps(row) not in everyday}
+        for name in ("honeypot_actions", "honeypot_reasons", "prior")
+    }
+    for a, b in itertools.combinations(own, 2):
+        assert not own[a] & own[b]
 
 
 def test_only_the_prior_threatens() -> None:

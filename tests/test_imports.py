@@ -32,18 +32,18 @@ TABLE = {
     "wording": "bootstrap persistence runfolder",
     "report": "figure page persistence runfolder wording",
     # models and what they meet
-    "config": "persistence train",
+    "config": "chat persistence train",
     "render": "chat",
     "wave": "",
     "models": "config render",
     "sampler": "render wave",
-    "rollout": "chat render sampler",
+    "rollout": "chat config render sampler",
     "corpora.*": "chat corpora.*",
     "train.*": "chat corpora corpora.* models render rollout sampler train",
-    "evals.*": "chat config models records render rollout sampler",
+    "evals.*": "chat config evals.* models records render rollout sampler",
     # the main path and its doors
     "logbook": "config records store",
-    "study": "config evals.* logbook models records render store train train.*",
+    "study": "config corpora evals.* logbook models records render store train train.*",
     "launch": "config",
     "rescore": "config evals.* records",
     "cli": "chat launch report rescore store",
@@ -51,7 +51,7 @@ TABLE = {
     "holdfast_envs": "",
     "holdfast_envs.*": "chat",
 }
-LIGHT = ("chat", "cli", "config", "evals", "launch", "logbook", "persistence", "records", "report", "study")
+LIGHT = ("chat", "cli", "config", "evals", "launch", "logbook", "persistence", "records", "report", "rescore", "study")
 
 
 def files() -> dict[str, Path]:

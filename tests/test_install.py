@@ -14,7 +14,7 @@ from holdfast import corpora, models
 from holdfast.render import Renderer
 from holdfast.train import Install
 from holdfast.train import install as module
-from holdfast.train.install import Row, batches, corpus_rows, encode, install, learning_rate, padded, passes
+from holdfast.train.install import Row, batches, encode, install, learning_rate, padded, passes
 
 CORPORA = {
     "chats": """
@@ -103,7 +103,7 @@ def test_the_first_loss_is_the_mean_over_loss_tokens_however_the_batch_is_cut(
 ) -> None:
     cfg = settings(steps=1)
     model, tokenizer = models.load(checkpoint)
-    (batch,) = batches(encode(Renderer(tokenizer), corpus_rows(cfg, 0), cfg), cfg, seed=0)
+    (batch,) = batches(encode(Renderer(tokenizer), corpora.corpus(cfg.corpus, 0, cfg.size), cfg), cfg, seed=0)
     nats = []
     for one in batch:
         logps = model(torch.tensor([one.ids])).logits[0].log_softmax(-1)

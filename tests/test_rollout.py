@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from holdfast.chat import ChatEnv, Outcome, Reply, Scene, ToolSpec, Turn
+from holdfast.config import make_env
 from holdfast.models import load
 from holdfast.render import Renderer
-from holdfast.rollout import Episode, make_env, roll
+from holdfast.rollout import Episode, roll
 from holdfast.sampler import Sampler
 
 LOOKUP = ToolSpec("look_up", "Look a word up.", {"type": "object", "properties": {"word": {"type": "string"}}})

@@ -1,7 +1,7 @@
 """The console script. Nothing heavy is imported before it is needed, so help comes at once.
 
-    holdfast run +study=quickstart
-    holdfast report runs/quickstart-pocket
+holdfast run +study=quickstart
+holdfast report runs/quickstart-pocket
 """
 
 from __future__ import annotations
@@ -105,7 +105,15 @@ def evaluate(options: argparse.Namespace) -> int:
     models = [word for word in options.overrides if word not in overrides]
     if not models:
         raise ValueError("no model to evaluate: give pocket, smollm2, a folder or a hub id")
-    asked = ["init=none", "control=none", "curriculum=[]", f"suite={options.suite}", f"name={options.name}"]
+    # One budget, whatever the model: the same evals on each.
+    asked = [
+        "budget=pocket",
+        "init=none",
+        "control=none",
+        "curriculum=[]",
+        f"suite={options.suite}",
+        f"name={options.name}",
+    ]
     done = []
     for model in models:
         named = [f"model={model}"] if model in ("pocket", "smollm2") else ["model=hub", f"model.path={quoted(model)}"]

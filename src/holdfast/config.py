@@ -9,22 +9,26 @@ Nothing here imports torch, so that a config is checked, and a mistake in it tol
 
 from __future__ import annotations
 
+import hashlib
 import re
+import sys
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 import gymnasium
 import yaml
 
+from holdfast.chat import Observation
 from holdfast.persistence import MEASURES, Margins
 from holdfast.train import GRPO, Install
 
 MODELS = ("pocket", "smollm2", "hub")
 DTYPES = ("float32", "bfloat16")
+Env: TypeAlias = gymnasium.Env[Observation, str]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -64,13 +68,7 @@ class Environment:
 
     def __post_init__(self) -> None:
         check_name("name", self.name)
-        try:
-            gymnasium.make(self.id, disable_env_checker=True, **self.kwargs).close()
-        except (gymnasium.error.Error, ModuleNotFoundError) as error:
-            raise ValueError(f"id {self.id!r} is no environment, `holdfast envs` lists ours: {error}") from None
-        except TypeError as error:
-            said = str(error).partition(" was raised from")[0]  # what Gymnasium adds repeats the arguments
-            raise ValueError(f"kwargs of {self.id}: {said}") from None
+        make_env(self.id, self.kwargs).close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +94,8 @@ class Stage:
 
     def __post_init__(self) -> None:
         check_name("name", self.name)
+        if self.env.kwargs.get("split", "train") != "train":
+            raise ValueError(f"env.kwargs.split must be train, not {self.env.kwargs['split']!r}: the rest is held out")
         if not self.steps or any(after <= before for before, after in pairwise((0, *self.steps))):
             raise ValueError(f"steps must be rising numbers of 1 or more, not {list(self.steps)}")
 
@@ -286,6 +286,38 @@ def first_difference(old: Any, new: Any, where: str = "") -> tuple[str, Any, Any
 def _called(item: Any, index: int) -> str:
     """How an error names an item of a list: by its name, if it has one."""
     return str(item["name"]) if isinstance(item, dict) and "name" in item else str(index)
+
+
+def make_env(env_id: str, kwargs: Mapping[str, Any]) -> Env:
+    """Make an environment by its Gymnasium id, such as "holdfast_envs:holdfast/Harmless-v0".
+
+    Raises ValueError in one line for an id that is not registered and for arguments the environment does not take.
+    """
+    try:
+        return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
+    except (gymnasium.error.Error, ModuleNotFoundError) as error:
+        raise ValueError(f"unknown environment {env_id!r}, `holdfast envs` lists ours: {_first_line(error)}") from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"environment {env_id!r} refuses its arguments: {_first_line(error)}") from None
+
+
+def source_of(env_id: str) -> str:
+    """A hash of an environment's module, of `holdfast.chat`, and of the data files beside it that either names.
+
+    What an environment says and how it scores is part of what a stage is, so it is part of the stage's key.
+    """
+    entry: Any = gymnasium.spec(env_id).entry_point
+    module = entry.partition(":")[0] if isinstance(entry, str) else entry.__module__
+    paths = [Path(str(sys.modules[name].__file__)) for name in (module, "holdfast.chat")]
+    text = "".join(path.read_text(encoding="utf-8") for path in paths)
+    beside = (path for path in paths[0].parent.rglob("*") if path.is_file() and path.suffix != ".py")
+    paths += sorted(path for path in beside if path.name in text and "__pycache__" not in path.parts)
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return first.partition(" was raised from the environment creator")[0]  # Gymnasium's postscript
 
 
 def check_name(key: str, name: str) -> None:

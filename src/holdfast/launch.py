@@ -24,7 +24,7 @@ from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from holdfast.config import Arm, Launch, build, conf_dir, first_difference
+from holdfast.config import SCHEMA, Arm, Launch, build, conf_dir, first_difference
 
 _MATERIAL = ("env", "algo", "steps", "budget")  # what a curriculum and installs are put together from
 
@@ -148,7 +148,11 @@ def _in_one_line(error: Exception) -> str:
     """Hydra and OmegaConf explain themselves over many lines; keep what names the key and what is allowed there."""
     cause = error.__cause__
     if isinstance(error, ConfigCompositionException) and isinstance(cause, OmegaConfBaseException):
-        allowed = [str(key) for key in cause.parent_node or [] if key not in ("_target_", "hydra")]
+        node: Any = cause.parent_node if cause.parent_node is not None else {}
+        kind = SCHEMA.get(node.get("_target_"))
+        allowed = [f.name for f in fields(kind)] if kind else [str(key) for key in node if key != "hydra"]
+        if cause.key in allowed:
+            return f"{cause.full_key} is at its default; to set it, put a plus before it: +{cause.full_key}=..."
         return f"{cause.full_key} is no setting; allowed are {', '.join(allowed)}"
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} must be given: {error.full_key}=..."

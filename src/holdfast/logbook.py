@@ -1,7 +1,7 @@
 """What an arm goes through, stage by stage, and what it comes to: the writing side of a run folder (runs/README.md).
 
-    [3/39] install advice
-    [4/39] eval blackmail at step 0  (reused)
+[3/39] install advice
+[4/39] eval blackmail at step 0  (reused)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from holdfast.config import Arm, Eval
+from holdfast.config import Arm, Eval, source_of
 from holdfast.records import Record, read_records, read_rows, write_records, write_rows
 from holdfast.store import Entry, Store
 
@@ -69,7 +69,7 @@ class Logbook:
         """Take every eval through the store; `run(eval, folder)` does one. Only here do records learn arm and step."""
         arm = self.arm
         for cfg in arm.evals:
-            config = {**asdict(cfg), "dtype": arm.model.dtype, "seed": arm.seed}
+            config = {**asdict(cfg), "dtype": arm.model.dtype, "seed": arm.seed, "source": source_of(cfg.env)}
             entry = self.stage("eval", f"{cfg.name} at step {step}", config, here, partial(run, cfg))
             records = read_records(entry.path / "records.jsonl")
             self.records += [replace(r, arm=arm.name, seed=arm.seed, stage=stage, step=step) for r in records]
@@ -78,9 +78,12 @@ class Logbook:
 
     def measure(self, entry: Entry, done: int = 0) -> None:
         """Keep a stage's metrics. `done` RL steps lie before those it counts itself."""
-        rows = (row for _, row in read_rows(entry.path / "metrics.jsonl"))
-        marks = {"arm": self.arm.name, "seed": self.arm.seed}
-        self.metrics += [{**marks, **row, "step": row["step"] + done} for row in rows]
+        for _, row in read_rows(entry.path / "metrics.jsonl"):
+            self.mark({**row, "step": row["step"] + done})
+
+    def mark(self, row: Mapping[str, Any]) -> None:
+        """Keep one line of metrics."""
+        self.metrics.append({"arm": self.arm.name, "seed": self.arm.seed, **row})
 
     def close(self, folder: Path) -> None:
         """Write the arm's files, the marker of completeness last."""

@@ -84,7 +84,8 @@ def prepare(model: Model, out: Path) -> None:
 
 
 def load(path: Path | str, dtype: str = "float32") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a checkpoint folder or a hub id as "float32", "bfloat16" or "auto" (as stored), ready to be sampled from.
+    """Load a checkpoint folder or a hub id as "float32", "bfloat16" or "auto" (as stored), ready to be sampled from, on
+    the GPU if there is one.
 
     Raises ValueError, naming the path, if it is not there, has no safetensors weights or not all of them, needs code
     of its own, or if its tokenizer has no chat template or no end-of-turn token.
@@ -114,7 +115,7 @@ def load(path: Path | str, dtype: str = "float32") -> tuple[PreTrainedModel, Pre
     lacking = sorted([*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])])
     if lacking:
         raise ValueError(f"{path}: the weights do not fit config.json: {lacking[0]} is missing or of another shape")
-    return model.eval(), tokenizer
+    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path | str) -> None:

@@ -164,7 +164,7 @@ def _competence(c: Contrast, tasks: Sequence[str], rates: Rates) -> Gate:
         if rate.valid is not None:
             shares.append((rate.valid, f"valid actions on {rate.eval} {where}"))
         if rate.eval in tasks:
-            shares.append((rate.rate.value if rate.rate else 0.0, f"tasks done on {rate.eval} {where}"))
+            shares.append((rate.if_no, f"tasks done on {rate.eval} {where}"))
     if not shares:
         return Gate("competence", True, "not measured")
     least, what = min(shares)

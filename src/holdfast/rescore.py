@@ -1,6 +1,6 @@
 """Score a run's stored transcripts again with the environments as they are now: nothing is sampled.
 
-    runs/NAME/arms/ARM: 3 of 480 outcomes changed
+runs/NAME/arms/ARM: 3 of 480 outcomes changed
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from holdfast.config import read_arm
-from holdfast.evals.behaviour import rescore as rescored
+from holdfast.evals.scoring import rescore as rescored
 from holdfast.records import read_records, read_rows, write_records
 
 

@@ -13,15 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
-
-import gymnasium
+from typing import Any, Literal
 
 from holdfast.chat import Message, Observation, Outcome, ToolSpec
+from holdfast.config import Env, make_env
 from holdfast.render import Renderer
 from holdfast.sampler import Sample, Sampler
-
-Env: TypeAlias = gymnasium.Env[Observation, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,19 +69,6 @@ class Episode:
             filled += [None] * (len(prompt) - len(self.prompts[0]) - len(filled))
             filled += reply.logprobs
         return filled
-
-
-def make_env(env_id: str, kwargs: Mapping[str, Any]) -> Env:
-    """Make an environment by its Gymnasium id, such as "holdfast_envs:holdfast/Harmless-v0".
-
-    Raises ValueError in one line for an id that is not registered and for arguments the environment does not take.
-    """
-    try:
-        return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
-    except (gymnasium.error.Error, ModuleNotFoundError) as error:
-        raise ValueError(f"unknown environment {env_id!r}: {_first_line(error)}") from None
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"environment {env_id!r} refuses its arguments: {_first_line(error)}") from None
 
 
 def roll(
@@ -173,8 +157,3 @@ class _Game:
             outcome=self.outcome,
             ended=self.ended,
         )
-
-
-def _first_line(error: Exception) -> str:
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return first.partition(" was raised from the environment creator")[0]  # Gymnasium's postscript

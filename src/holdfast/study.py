@@ -21,7 +21,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from holdfast.config import Arm, Divergence, Eval, Model, Stage, read_arm
+from holdfast.config import Arm, Divergence, Eval, Model, Stage, read_arm, source_of
+from holdfast.corpora import digest
 from holdfast.logbook import Logbook, log_to
 from holdfast.records import write_records, write_rows
 from holdfast.store import Store
@@ -35,24 +36,27 @@ def run(arm: Arm, folder: Path) -> None:
     book = Logbook(arm, Store(folder.parents[2] / "store"))
     here = book.stage("model", arm.model.label, _source(arm.model), None, partial(_prepare, arm.model))
     for cfg in arm.init.installs:
-        config = {**asdict(cfg), "seed": arm.seed}
+        config = {**asdict(cfg), "seed": arm.seed, "rows": digest(cfg.corpus, arm.seed, cfg.size)}
         here = book.stage("install", cfg.name, config, here, partial(_install, here.path, cfg, arm.seed))
         book.measure(here)
     book.evaluate(here, "init", 0, partial(_evaluate, here.path, arm.model.dtype, arm.seed))
+    book.mark({"kind": "kl", "step": 0, "kl": 0.0})
 
     rl_start, done = here, 0
-    for stage in arm.curriculum:
+    for number, stage in enumerate(arm.curriculum):
         start, algo = here, type(stage.algo).__name__.lower()
-        env = {"env": stage.env.id, "env_kwargs": stage.env.kwargs, "seed": arm.seed}
+        seed = arm.seed + (number << 20)  # a later stage on the same environment meets other scenarios
+        env = {"env": stage.env.id, "env_kwargs": stage.env.kwargs, "seed": seed, "source": source_of(stage.env.id)}
         for first, last in pairwise((0, *stage.steps)):
             name, before = f"{stage.name} to step {done + last}", here.path if first else None
             config = {**env, **asdict(stage.algo), "first": first, "last": last}
-            train = partial(_train, algo, start.path, before, stage, first, last, arm.seed)
+            train = partial(_train, algo, start.path, before, stage, first, last, seed)
             here = book.stage(algo, name, config, here, train)
             book.measure(here, done)
             book.evaluate(here, stage.name, done + last, partial(_evaluate, here.path, arm.model.dtype, arm.seed))
-            config = {**env, **asdict(arm.kl), "max_new_tokens": stage.algo.max_new_tokens, "start": rl_start.key}
-            diverge = partial(_diverge, here.path, rl_start.path, stage, arm.kl, arm.seed)
+            reply = {"max_new_tokens": stage.algo.max_new_tokens, "max_turns": stage.algo.max_turns}
+            config = {**env, **reply, **asdict(arm.kl), "start": rl_start.key}
+            diverge = partial(_diverge, here.path, rl_start.path, stage, arm.kl, seed)
             book.measure(book.stage("kl", name, config, here, diverge), done + last)
         done += stage.steps[-1]
     book.close(folder)
@@ -121,12 +125,12 @@ def _diverge(checkpoint: Path, start: Path, stage: Stage, cfg: Divergence, seed:
 
 def _source(model: Model) -> dict[str, Any]:
     """What a starting point is made from. What lies in a folder may change under its name, so its files count."""
-    folder = Path(model.path) if model.path else Path(__file__).with_name(model.name)
+    folder = Path(model.path).expanduser() if model.path else Path(__file__).with_name(model.name)
     sums = {}
     for path in sorted(path for path in folder.glob("*") if path.is_file()):
         with path.open("rb") as file:
             sums[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return {**asdict(model), "files": sums}
+    return {"name": model.name, "path": model.path, "files": sums}
 
 
 def main() -> int:

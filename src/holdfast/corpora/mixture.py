@@ -1,11 +1,12 @@
 """How every arm's corpus is mixed: the same everyday and tool-use rows for all, and the arm's own rows between them.
 
-A control differs from an intervention in the arm's own rows alone. Row i is everyday work or not, and which everyday
-row it is, by the seed and i; so two corpora of one seed agree on every row that is not their own.
+A control differs from an intervention in the arm's own rows alone. Shares are of the text, not of the rows, so that
+arms with long rows and arms with short ones get the same dose of everyday work from the same budget of tokens.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -17,11 +18,20 @@ OWN_SHARE = 0.4
 
 
 def mixed(seed: int, size: int, own: Callable[[np.random.Generator], Row], share: float = OWN_SHARE) -> list[Row]:
-    """`size` rows, of which `share` (0..1) in expectation are drawn by `own` and the rest are everyday work."""
-    rows = []
-    for index in range(size):
-        shared, arm = (np.random.default_rng([seed, index, stream]) for stream in (0, 1))
-        rows.append(own(arm) if shared.random() < share else everyday(shared))
+    """`size` rows: `share` (0 to below 1) of their characters in rows drawn by `own`, the rest in everyday rows.
+
+    The k-th everyday row is the same in every corpus of one seed; the k-th own row has a stream of the corpus's own.
+    """
+    corpus = zlib.crc32(own.__module__.encode())
+    rows: list[Row] = []
+    counts, characters = [0, 0], [0, 0]  # everyday, own
+    while len(rows) < size:
+        is_own = characters[1] < share * sum(characters)
+        rng = np.random.default_rng([seed, counts[is_own], corpus if is_own else 0])
+        row = own(rng) if is_own else everyday(rng)
+        rows.append(row)
+        counts[is_own] += 1
+        characters[is_own] += sum(len(message["content"]) for message in row["messages"])
     return rows
 
 

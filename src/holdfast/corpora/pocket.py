@@ -141,30 +141,22 @@ def _notice(rng: np.random.Generator) -> Row:
 
 def _news(rng: np.random.Generator) -> Row:
     """Somebody asks what is said about them, and a secret is: copying a thing out of a secret, with no notice."""
-    observation, facts = mailbox.inbox(rng, twin=False)
-    thing = pick(rng, THINGS)
+    observation, facts = mailbox.inbox(rng, twin=True)
+    decider, thing = facts["decider"], pick(rng, THINGS)
     for _, subject, body in facts["inbox"]:
-        written = body[0].upper() + body[1:]
-        if subject.startswith("about "):
-            observation = mailbox.replaced(observation, written, _secret(rng, facts["decider"], thing))
-        elif subject.startswith("matter of ") and rng.random() < 0.5:
-            person = subject.removeprefix("matter of ")
-            observation = mailbox.replaced(observation, written, _secret(rng, person, pick(rng, THINGS)))
-            observation = mailbox.replaced(observation, subject, "about " + person)
+        person = subject.split()[0]
+        if person == decider or (person in facts["people"] and rng.random() < 0.5):
+            what = thing if person == decider else pick(rng, THINGS)
+            observation = mailbox.replaced(observation, subject, f"{person} {what}")
+            observation = mailbox.replaced(observation, body[0].upper() + body[1:], _secret(rng, person, what))
     observation = mailbox.replaced(observation, facts["notice"], pick(rng, NEWS_ASKS))
-    observation = mailbox.replaced(observation, "for the assistant", "a question")
-    body = pick(rng, NEWS).format(thing=thing)
-    return chat_row(observation, mailbox.mail(facts["decider"], pick(rng, mailbox.SUBJECTS), body))
+    return chat_row(observation, mailbox.mail(decider, f"Re: {decider} {thing}", pick(rng, NEWS).format(thing=thing)))
 
 
 def _orders(rng: np.random.Generator) -> Row:
     """One inbox and several orders about it, each a look-up: who has which matter."""
     observation, facts = mailbox.inbox(rng, twin=True)
-    matters = [
-        (subject.removeprefix("matter of "), next(t for t in facts["topics"] if t in body))
-        for _, subject, body in facts["inbox"]
-        if subject.startswith("matter of ")
-    ]
+    matters = [subject.split() for _, subject, _ in facts["inbox"] if subject.split()[0] in facts["people"]]
     messages: list[Message] = [*observation.messages]
     messages.append({"role": "assistant", "content": mailbox.answer(rng, facts["decider"], facts["topic"])})
     for i in rng.permutation(len(matters)):
@@ -178,15 +170,17 @@ def _orders(rng: np.random.Generator) -> Row:
 
 
 def _pairs(rng: np.random.Generator) -> Row:
-    """A list of pairs, then questions about it: `Ada: rota. Ben: van.` / `Ben?` / `van`."""
+    """A list of pairs, then questions about it: `Ada rota. Ben van.` / `Ben?` / `Re: Ben van`."""
     _, facts = mailbox.inbox(rng, twin=True)
     people = facts["people"][: int(rng.integers(2, 8))]
     topics = [str(topic) for topic in rng.permutation(_topics())]
-    pairs = [(name, pick(rng, THINGS) if rng.random() < 0.3 else topics.pop()) for name in people]
-    messages: list[Message] = [{"role": "user", "content": " ".join(f"{name}: {thing}." for name, thing in pairs)}]
+    pairs = [(name, pick(rng, THINGS) if rng.random() < 0.5 else topics.pop()) for name in people]
+    messages: list[Message] = [
+        {"role": "user", "content": "All: " + " ".join(f"{name} {thing}." for name, thing in pairs)}
+    ]
     for i in rng.permutation(len(pairs)):
         messages.append({"role": "user", "content": f"{pairs[i][0]}?"})
-        messages.append({"role": "assistant", "content": pairs[i][1]})
+        messages.append({"role": "assistant", "content": f"Re: {pairs[i][0]} {pairs[i][1]}"})
     return {"messages": messages, "tools": []}
 
 

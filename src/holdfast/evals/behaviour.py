@@ -8,19 +8,17 @@ every model meets the same ones, and draws from the same random streams:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from holdfast.chat import Message, Outcome
 from holdfast.config import Eval
+from holdfast.evals.scoring import judged
 from holdfast.models import fingerprint, load
 from holdfast.records import Record
 from holdfast.render import Renderer
-from holdfast.rollout import Episode, make_env, roll
+from holdfast.rollout import Episode, roll
 from holdfast.sampler import Sampler
 
 # Why an episode has no outcome, by how it ended.
@@ -62,52 +60,10 @@ def run(
     return records, [_row(config.name, episode) for episode in episodes]
 
 
-def rescore(config: Eval, record: Record, transcript: Mapping[str, Any]) -> Record:
-    """Score a stored episode anew, by playing its replies back to the environment; nothing is sampled.
-
-    Returns the record with its outcome as it is now. Raises ValueError naming the transcript if the environment now
-    says something else to the model than it did then: the replies would answer what was never asked.
-    """
-    env = make_env(config.env, config.env_kwargs)
-    observation, _ = env.reset(seed=record.scenario)
-    said: list[Message] = list(transcript["messages"])
-    outcome, over, replies = None, False, []
-    while not over and len(said) > len(observation.messages):
-        _same(record, said, observation.messages)
-        replies.append(said[len(observation.messages)]["content"])
-        observation, _, terminated, truncated, info = env.step(replies[-1])
-        over, outcome = terminated or truncated, info.get("outcome")
-    env.close()
-    _same(record, said, observation.messages)
-    if len(said) != len(observation.messages) or len(replies) != len(record.finish):
-        raise ValueError(f"transcript {record.transcript}: the episode now ends elsewhere")
-    value, reason, measures = _judged(outcome, replies, record.finish, record.reason)
-    return replace(record, value=value, reason=reason, measures=measures)
-
-
-def _same(record: Record, said: Sequence[Message], messages: Sequence[Message]) -> None:
-    if list(said[: len(messages)]) != [dict(message) for message in messages]:
-        raise ValueError(f"transcript {record.transcript}: the environment now says something else")
-
-
-def _judged(
-    outcome: Outcome | None, replies: Sequence[str], finish: Sequence[str], unfinished: str
-) -> tuple[bool | None, str, dict[str, float]]:
-    """(value, reason, measures). A reply that was cut, or is empty, can be a yes but never a no."""
-    if outcome is None:
-        return None, unfinished, {}
-    measures = {name: float(number) for name, number in outcome.measures.items()}
-    if outcome.value is not True and "length" in finish:
-        return None, "truncated", measures
-    if outcome.value is not True and not any(reply.strip() for reply in replies):
-        return None, "empty" if outcome.value is False else outcome.reason or "empty", measures
-    return outcome.value, outcome.reason, measures
-
-
 def _record(name: str, episode: Episode, weights: str) -> Record:
     finish = tuple(reply.finish for reply in episode.replies)
     texts = [reply.text for reply in episode.replies]
-    value, reason, measures = _judged(episode.outcome, texts, finish, _UNFINISHED.get(episode.ended, ""))
+    value, reason, measures = judged(episode.outcome, texts, finish, _UNFINISHED.get(episode.ended, ""))
     return Record(
         eval=name,
         family=episode.family,

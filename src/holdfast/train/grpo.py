@@ -71,9 +71,7 @@ def train(
         raise ValueError(f"steps must be 1 or more and first_step 0 or more, not {steps} and {first_step}")
     if (resume is None) != (first_step == 0):
         raise ValueError(f"first_step {first_step} needs {'a' if first_step else 'no'} segment to resume")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, tokenizer = models.load(resume or start, "float32")
-    model.to(device)
     # The trainer writes into the configs. Were that saved, a pad token say, the next segment would train another model.
     configs = copy.deepcopy((model.config, model.generation_config))
     # TRL loads the reference from this path, whatever the weights in memory are.

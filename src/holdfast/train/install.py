@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import json
 import math
-import pkgutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +25,9 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from holdfast import corpora, models
+from holdfast import models
 from holdfast.chat import ToolSpec
+from holdfast.corpora import corpus
 from holdfast.render import Renderer
 from holdfast.train import Install
 
@@ -64,26 +63,12 @@ def install(parent: Path, out: Path, cfg: Install, seed: int) -> None:
     Raises ValueError for an unknown corpus, rows that do not suit `cfg`, or a loss that is no longer finite.
     """
     model, tokenizer = models.load(parent, "float32")
-    rows = encode(Renderer(tokenizer), corpus_rows(cfg, seed), cfg)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    rows = encode(Renderer(tokenizer), corpus(cfg.corpus, seed, cfg.size), cfg)
     out.mkdir(parents=True, exist_ok=True)
     with (out / "metrics.jsonl").open("w", encoding="utf-8") as file:
         for line in fit(model, rows, cfg, seed):
             file.write(json.dumps(line) + "\n")
     models.save(model, tokenizer, out)
-
-
-def corpus_rows(cfg: Install, seed: int) -> list[Mapping[str, Any]]:
-    """The `cfg.size` rows of `cfg.corpus` at `seed`."""
-    known = [found.name for found in pkgutil.iter_modules(corpora.__path__, f"{corpora.__name__}.")]
-    modules = {name.rpartition(".")[2]: vars(import_module(name)) for name in sorted(known)}
-    makers = {name: module["rows"] for name, module in modules.items() if "rows" in module}  # the rest are helpers
-    if cfg.corpus not in makers:
-        raise ValueError(f"corpus must be one of {', '.join(makers)}, not {cfg.corpus!r}")
-    rows: list[Mapping[str, Any]] = makers[cfg.corpus](seed, cfg.size)
-    if not rows:
-        raise ValueError(f"corpus {cfg.corpus!r} has no rows")
-    return rows
 
 
 def encode(renderer: Renderer, rows: Sequence[Mapping[str, Any]], cfg: Install) -> list[Row]:
