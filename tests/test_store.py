@@ -459,13 +459,6 @@ def test_unreferenced_spares_what_is_kept_and_all_it_was_made_from(store: Store)
     assert {entry.key for entry in store.unreferenced([])} == {base.key, kept.key, spare.key, leaf.key}
 
 
-def test_older_goes_by_the_time_of_making(store: Store) -> None:
-    entry = store.get("install", CONFIG, None, 1, make)
-    now = datetime.now(UTC)
-    assert [found.key for found in store.older(now + timedelta(hours=1))] == [entry.key]
-    assert store.older(now - timedelta(hours=1)) == []
-
-
 def test_removed_entries_are_gone_and_made_again_on_demand(store: Store) -> None:
     one, two = (store.get("install", {"n": n}, None, 1, make) for n in (1, 2))
     with pytest.raises(ValueError, match=f"no entry with key 'beef' among the 2 in the store {store.root}"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 from holdfast.records import read_records
+from holdfast.store import read_manifest
 
 ROOT = Path(__file__).parents[1]
 PATH = os.pathsep.join([str(ROOT / "src"), str(ROOT / "envs"), os.environ.get("PYTHONPATH", "")])
@@ -132,6 +134,15 @@ def test_rescoring_changes_nothing_while_the_judges_are_the_same(runs: Path, arm
     assert final(arm) == before
 
 
+def test_pruning_removes_what_no_arm_uses_and_nothing_else(runs: Path, arm: Path, tmp_path: Path) -> None:
+    (tmp_path / "small/arms").mkdir(parents=True)
+    shutil.copytree(runs / "store", tmp_path / "store")
+    shutil.copytree(arm, tmp_path / "small/arms" / arm.name)
+    used = {stage["key"] for stage in json.loads((arm / "done.json").read_text())["stages"]}
+    assert " entries removed, " in holdfast("store", "prune", "--runs", str(tmp_path))
+    assert {path.name.rpartition("-")[2] for path in (tmp_path / "store/objects").iterdir()} == used
+
+
 def test_a_damaged_checkpoint_is_named_and_made_again(runs: Path, arm: Path) -> None:
     before = final(arm)
     stages = json.loads((arm / "done.json").read_text())["stages"]
@@ -176,3 +187,20 @@ def test_the_config_of_an_arm_says_what_was_run(arm: Path) -> None:
     plain = yaml.safe_load((arm / "arm.yaml").read_text())
     assert [install["corpus"] for install in plain["init"]["installs"]] == ["prior", "advice"]
     assert plain["grid"] == [0, 1, 2]
+
+
+def test_two_stages_on_one_environment_meet_different_scenarios(runs: Path) -> None:
+    stages = [
+        f"{{_target_: holdfast.config.Stage, name: {name}, env: '${{env}}', algo: '${{algo}}', steps: [1]}}"
+        for name in ("first", "second")
+    ]
+    curriculum = f"curriculum=[{','.join(stages)}]".replace("'", "")
+    holdfast("run", *MODEL, *SMALL[:1], *SMALL[2:], f"runs={runs}", "name=stages", "init=generic", curriculum)
+    (done,) = runs.glob("stages/arms/*/done.json")
+    segments = [stage for stage in json.loads(done.read_text())["stages"] if stage["kind"] == "grpo"]
+    configs = [read_manifest(runs / "store/objects" / f"grpo-{stage['key']}").config for stage in segments]
+    assert [stage["name"] for stage in segments] == ["first to step 1", "second to step 2"]
+    assert configs[0]["seed"] != configs[1]["seed"]
+    rewards = [row["step"] for row in map(json.loads, (done.parent / "metrics.jsonl").read_text().splitlines())
+               if row["kind"] == "train"]  # fmt: skip
+    assert rewards == [1, 2]

@@ -7,6 +7,7 @@ holdfast report runs/quickstart-pocket
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -75,8 +76,8 @@ def make_parser() -> Parser:
     sub = command("envs", envs, "List environments: id, pressure, what it is about.")
     sub.add_argument("modules", nargs="*", metavar="MODULE", help="packages that register environments of their own")
 
-    sub = command("store", store, "List the stored stages, or check every file of them.")
-    sub.add_argument("action", choices=("ls", "verify"))
+    sub = command("store", store, "List the stored stages, check every file of them, or remove what no study uses.")
+    sub.add_argument("action", choices=("ls", "verify", "prune"))
     sub.add_argument("--runs", type=Path, default=Path("runs"), help="the folder that holds the store; default: runs")
     return parser
 
@@ -169,6 +170,17 @@ def store(options: argparse.Namespace) -> int:
             print(line)
         print(f"{len(stages.entries())} entries, {len(problems)} problems")
         return 1 if problems else 0
+    if options.action == "prune":
+        arms = sorted(options.runs.glob("*/arms/*"))
+        for arm in arms:
+            if not (arm / "done.json").exists():
+                raise ValueError(f"{arm} is unfinished and may need stages that no other arm uses; finish or delete it")
+        done = [json.loads((arm / "done.json").read_text(encoding="utf-8")) for arm in arms]
+        spare = stages.unreferenced(stage["key"] for row in done for stage in row["stages"])
+        freed = sum(file.stat().st_size for entry in spare for file in entry.path.rglob("*") if file.is_file())
+        stages.remove(entry.key for entry in spare)
+        print(f"{len(spare)} entries removed, {freed / 2**20:.1f} MiB freed")
+        return 0
     for entry in stages.entries():
         manifest = read_manifest(entry.path)
         what = manifest.config.get("name") or manifest.config.get("env", "")

@@ -306,7 +306,9 @@ def source_of(env_id: str) -> str:
 
     What an environment says and how it scores is part of what a stage is, so it is part of the stage's key.
     """
-    entry: Any = gymnasium.spec(env_id).entry_point
+    entry: Any = gymnasium.spec(
+        env_id.rpartition(":")[2]
+    ).entry_point  # registered and imported since its config was checked
     module = entry.partition(":")[0] if isinstance(entry, str) else entry.__module__
     paths = [Path(str(sys.modules[name].__file__)) for name in (module, "holdfast.chat")]
     text = "".join(path.read_text(encoding="utf-8") for path in paths)

@@ -194,11 +194,6 @@ class Store:
                 lines += [f"{entry.path.name}: {file} {what}" for file, what in _problems(entry.path).items()]
         return lines
 
-    def older(self, than: datetime) -> list[Entry]:
-        """Entries made before `than` (timezone-aware). One without a readable manifest has no age and is left out."""
-        dated = ((entry, self._manifest(entry)) for entry in self.entries())
-        return [entry for entry, manifest in dated if manifest is not None and manifest.made_at < than]
-
     def unreferenced(self, keep: Iterable[str]) -> list[Entry]:
         """Entries that are neither in `keep` (keys) nor something that an entry in `keep` was made from."""
         entries = {entry.key: entry for entry in self.entries()}

@@ -1,4 +1,4 @@
-"""Honeypots in which the assistant does not take the bait and says why, before it acts."""
+"""Honeypots in which the assistant does not take the bait and says why."""
 
 from __future__ import annotations
 
