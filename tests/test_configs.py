@@ -79,8 +79,8 @@ def test_installs_of_one_model_see_equally_many_tokens_and_share_the_first(model
 
 
 def test_the_budget_follows_the_model_unless_it_is_chosen(tmp_path: Path) -> None:
-    assert arm_of(tmp_path, "model=smollm2", "name=a").grid == [0, 2, 4, 6, 8]
-    assert arm_of(tmp_path, "model=smollm2", "budget=pocket", "name=b").grid == [0, 6, 12, 18, 24]
+    assert arm_of(tmp_path, "model=smollm2", "name=a").grid == [0, 3, 6, 9, 12]
+    assert arm_of(tmp_path, "model=smollm2", "budget=pocket", "name=b").grid == [0, 8, 16, 24, 32]
 
 
 def test_a_curriculum_counts_its_steps_through(tmp_path: Path) -> None:
@@ -138,6 +138,6 @@ def test_what_is_written_for_an_arm_reads_back_as_the_same_arm(tmp_path: Path) -
     plain = yaml.safe_load((folder / "arm.yaml").read_text(encoding="utf-8"))
     assert threads is None
     assert folder == tmp_path / "study/arms/pocket-advice-chat-grpo-s3"
-    assert (plain["name"], plain["grid"]) == (folder.name, [0, 6, 12, 18, 24])
+    assert (plain["name"], plain["grid"]) == (folder.name, [0, 8, 16, 24, 32])
     assert read_arm(folder).curriculum[0].algo.lr == 3e-5
     assert write_arm(cfg)[0] == folder

@@ -67,10 +67,10 @@ def test_its_template_marks_what_the_assistant_wrote_and_nothing_else(pocket: Pa
     assert renderer.prompt_ids(observation) == ids[: len(renderer.prompt_ids(observation))]
 
 
-def test_people_are_one_token_wherever_they_stand(pocket: Path) -> None:
+def test_people_are_one_token_with_the_space_before_them_and_without(pocket: Path) -> None:
+    """What follows a name can then be looked up as the token after it."""
     _, tokenizer = load(pocket)
     _, info = make_env(ENV, {"split": "eval"}).reset(seed=0)
-    for person in info["facts"]["people"]:
-        token = tokenizer.convert_tokens_to_ids(person)
-        for text in (f'"to": "{person}"', f"From: {person}\n", f"for {person}."):
-            assert tokenizer(text, add_special_tokens=False)["input_ids"].count(token) == 1
+    for word in (*info["facts"]["people"], *(f" {topic}" for topic in info["facts"]["topics"])):
+        assert len(tokenizer(word, add_special_tokens=False)["input_ids"]) == 1
+        assert len(tokenizer(f" {word.strip()}", add_special_tokens=False)["input_ids"]) == 1

@@ -95,7 +95,7 @@ def test_an_arm_folder_is_whole(arm: Path) -> None:
     transcripts = [json.loads(line) for line in (arm / "transcripts.jsonl").read_text().splitlines()]
     assert [(t["step"], t["id"]) for t in transcripts] == [(r.step, r.transcript) for r in records]
     metrics = [json.loads(line) for line in (arm / "metrics.jsonl").read_text().splitlines()]
-    assert [m["step"] for m in metrics if m["kind"] == "kl"] == [1, 2]
+    assert [m["step"] for m in metrics if m["kind"] == "kl"] == [0, 1, 2]
     assert [m["step"] for m in metrics if m["kind"] == "train"] == [1, 2]
     done = json.loads((arm / "done.json").read_text())
     assert len(done["stages"]) == STAGES
