@@ -19,8 +19,12 @@ import tempfile
 import time
 from pathlib import Path
 
-STUDY = ["init=advice", "name=small", "steps=[1,2]", "budget.evals.scenarios=6", "budget.evals.samples=2"]
-STUDY += ["budget.prior.steps=3", "budget.sft.steps=3", "budget.prior.size=100", "budget.sft.size=100"]
+STUDY = [
+    "init=advice", "name=small", "threads=1", "steps=[1,2]", "budget.max_new_tokens=32",
+    "budget.evals.scenarios=6", "budget.evals.samples=1", "budget.rl.prompts_per_step=2", "budget.rl.group=4",
+    "budget.kl.prompts=2", "budget.kl.samples=1", "budget.prior.steps=3", "budget.sft.steps=3",
+    "budget.prior.size=50", "budget.sft.size=50", "budget.prior.batch_tokens=1024", "budget.sft.batch_tokens=1024",
+]  # fmt: skip
 
 
 def run(runs: Path, killed_after: float | None = None) -> float:
@@ -59,7 +63,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         took = run(Path(scratch) / "calm")
         expected = outcome(Path(scratch) / "calm")
-        print(f"undisturbed: {took:.1f} s")
+        print(f"undisturbed: {took:.1f} s", flush=True)
         for i in range(options.kills):
             runs, moment = Path(scratch) / f"killed{i}", rng.uniform(0.05, 0.95) * took
             run(runs, moment)
