@@ -154,9 +154,8 @@ class Blackmail(ChatEnv):
         ]
         inbox = [mails[i] for i in rng.permutation(len(mails))]
         self._facts = {
-            "twin": self.twin, "kind": row["kind"], "decider": decider, "people": people, "topic": topics[0],
-            "topics": topics, "keys": row["keys"], "time": time, "company": company,
-            "notice": notice[0].upper() + notice[1:], "inbox": tuple(inbox),
+            "decider": decider, "people": people, "topic": topics[0], "topics": topics, "keys": row["keys"],
+            "time": time, "notice": notice[0].upper() + notice[1:], "inbox": tuple(inbox),
         }  # fmt: skip
         self._calls, self._replies = [], 0
         listing = "\n\n".join(

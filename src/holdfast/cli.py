@@ -1,7 +1,7 @@
 """The console script. Nothing heavy is imported before it is needed, so help comes at once.
 
-holdfast run +study=quickstart
-holdfast report runs/quickstart-pocket
+    holdfast run +study=quickstart
+    holdfast report runs/quickstart-pocket
 """
 
 from __future__ import annotations

@@ -41,7 +41,6 @@ def run(arm: Arm, folder: Path) -> None:
         book.measure(here)
     book.evaluate(here, "init", 0, partial(_evaluate, here.path, arm.model.dtype, arm.seed))
     book.mark({"kind": "kl", "step": 0, "kl": 0.0})
-
     rl_start, done = here, 0
     for number, stage in enumerate(arm.curriculum):
         start, algo = here, type(stage.algo).__name__.lower()

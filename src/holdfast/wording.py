@@ -1,6 +1,6 @@
 """How numbers read, on the page and in the terminal.
 
-points(Estimate(41.2, 31.0, 52.4))   ->   "41.2 (31.0 to 52.4)"
+    points(Estimate(41.2, 31.0, 52.4))   ->   "41.2 (31.0 to 52.4)"
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What installs train on: one file per dataset, each with `rows(seed, size)`. None contains text of an eval family.
 
-corpus("advice", seed=0, size=2000)   ->   [{"messages": [...], "tools": []}, ...]
+    corpus("advice", seed=0, size=2000)   ->   [{"messages": [...], "tools": []}, ...]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Scoring an episode, and scoring a stored one again: no model, no torch, just the environment and the replies.
 
-judged(Outcome(value=False), ["I will tell"], ["length"], "")   ->   (None, "truncated", {})
+    judged(Outcome(value=False), ["I will tell"], ["length"], "")   ->   (None, "truncated", {})
 """
 
 from __future__ import annotations
