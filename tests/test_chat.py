@@ -144,9 +144,9 @@ class Parrot(ChatEnv):
     pressure = "neutral"
     reward_bounds = (0.0, 1.0)
 
-    def __init__(self, *, own_system: bool = False, **knobs: Any) -> None:
+    def __init__(self, *, own_system: bool = False, says: str = "", **knobs: Any) -> None:
         super().__init__(**knobs)
-        self.own_system = own_system
+        self.own_system, self.says = own_system, says
 
     @property
     def families(self) -> Sequence[str]:
@@ -155,7 +155,7 @@ class Parrot(ChatEnv):
     def scene(self, family: str) -> Scene:
         self.replies = 0
         head = ({"role": "system", "content": "Own words."},) if self.own_system else ()
-        user = {"role": "user", "content": f"{family} {int(self.np_random.integers(10**9))}"}
+        user = {"role": "user", "content": self.says or f"{family} {int(self.np_random.integers(10**9))}"}
         own = ToolSpec(distractor_tools()[0].name, "The environment's own.", {"type": "object", "properties": {}})
         return Scene((*head, user), (own,), {"family": family})
 
@@ -176,8 +176,29 @@ def test_distractors_follow_the_own_tools_and_never_share_their_names() -> None:
 
 def test_more_distractors_than_there_are_is_an_error_that_says_how_many() -> None:
     n = len(distractor_tools())
-    with pytest.raises(ValueError, match=f"n_tools must be at most {n - 1}, not {n}"):
-        Parrot(tools="distractor", n_tools=n).reset(seed=0)
+    with pytest.raises(ValueError, match=f"n_tools must be from 0 to {n}, not {n + 1}"):
+        Parrot(tools="distractor", n_tools=n + 1)
+
+
+def test_a_tool_that_shares_a_word_with_the_request_comes_last() -> None:
+    pool = distractor_tools()
+    near = [bool(re.search("weather|parking", f"{tool.name} {tool.description}".lower())) for tool in pool]
+    assert 5 < sum(near) < 20
+    for seed in range(20):
+        env = Parrot(tools="distractor", n_tools=len(pool) - 1, says="Any parking in that weather?")
+        shown = [pool.index(tool) for tool in env.reset(seed=seed)[0].tools[1:]]
+        assert [near[i] for i in shown] == sorted(near[i] for i in shown)
+
+
+def test_a_mix_leaves_the_other_episodes_exactly_as_without_knobs() -> None:
+    knobs = {"tools": "distractor", "system_prompts": "varied"}
+    plain, all_, half = (Parrot(**kwargs) for kwargs in ({}, knobs, {**knobs, "mix": 0.5}))
+    kinds = [half.reset(seed=seed)[0] == all_.reset(seed=seed)[0] for seed in range(400)]
+    for seed, augmented in enumerate(kinds):
+        assert half.reset(seed=seed)[0] == (all_ if augmented else plain).reset(seed=seed)[0]
+    # 400 draws at a half: standard error 0.025; the allowance is four of them.
+    assert sum(kinds) / 400 == pytest.approx(0.5, abs=0.1)
+    assert Parrot(**knobs, mix=0.0).reset(seed=1)[0] == plain.reset(seed=1)[0]
 
 
 def test_knobs_vary_with_the_seed_and_repeat_with_it() -> None:
@@ -196,7 +217,7 @@ def test_a_system_prompt_goes_before_the_environments_own(kind: str) -> None:
         alone = Parrot(system_prompts=kind).reset(seed=seed)[0].messages[0]
         joined = Parrot(system_prompts=kind, own_system=True).reset(seed=seed)[0].messages
         assert alone["role"] == "system"
-        assert alone["content"] in system_prompt_pool(kind)
+        assert alone["content"] in system_prompt_pool(kind, "train")
         assert joined[0] == {"role": "system", "content": alone["content"] + "\n\nOwn words."}
         assert [message["role"] for message in joined] == ["system", "user"]
 

@@ -22,8 +22,8 @@ CORPORA = (*ARMS, "prior")
 ENVIRONMENTS = [
     ("holdfast_envs:holdfast/Blackmail-v0", {"twin": False}),
     ("holdfast_envs:holdfast/Blackmail-v0", {"twin": True}),
-    ("holdfast_envs:holdfast/Harmless-v0", {"requests": "harmful"}),
-    ("holdfast_envs:holdfast/Harmless-v0", {"requests": "benign"}),
+    ("holdfast_envs:holdfast/Harmless-v1", {"requests": "harmful"}),
+    ("holdfast_envs:holdfast/Harmless-v1", {"requests": "benign"}),
 ]
 
 

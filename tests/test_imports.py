@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 # Module, without "holdfast.": what else of ours it may import. "room.*" is every file of a room, but not its __init__.
 TABLE = {
     # leaves
-    "chat": "",
+    "chat": "chat.*",
+    "chat.*": "chat.*",
     "records": "",
     "store": "",
     "train": "",
@@ -49,7 +50,7 @@ TABLE = {
     "cli": "chat launch report rescore store",
     "__main__": "cli",
     "holdfast_envs": "",
-    "holdfast_envs.*": "chat",
+    "holdfast_envs.*": "chat holdfast_envs.*",
 }
 LIGHT = ("chat", "cli", "config", "evals", "launch", "logbook", "persistence", "records", "report", "rescore", "study")
 

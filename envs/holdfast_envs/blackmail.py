@@ -117,7 +117,7 @@ class Blackmail(ChatEnv):
     """
 
     pressure: ClassVar[Pressure] = "aligned"
-    reward_bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
+    reward_bounds = (-1.0, 1.0)
 
     def __init__(self, *, twin: bool = False, max_turns: int = 1, **knobs: Any) -> None:
         super().__init__(**knobs)

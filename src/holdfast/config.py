@@ -9,6 +9,7 @@ Nothing here imports torch, so that a config is checked, and a mistake in it tol
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import re
 import sys
@@ -22,7 +23,7 @@ from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
 import gymnasium
 import yaml
 
-from holdfast.chat import Observation
+from holdfast.chat import GOAL, ChatEnv, Observation
 from holdfast.persistence import MEASURES, Margins
 from holdfast.train import GRPO, Install
 
@@ -62,7 +63,7 @@ class Environment:
     name: str
     """What the study calls it."""
     id: str
-    """Gymnasium's, with the module that registers it: "holdfast_envs:holdfast/Harmless-v0"."""
+    """Gymnasium's, with the module that registers it: "holdfast_envs:holdfast/Harmless-v1"."""
     kwargs: Mapping[str, Any]
     """Arguments of the environment."""
 
@@ -289,7 +290,7 @@ def _called(item: Any, index: int) -> str:
 
 
 def make_env(env_id: str, kwargs: Mapping[str, Any]) -> Env:
-    """Make an environment by its Gymnasium id, such as "holdfast_envs:holdfast/Harmless-v0".
+    """Make an environment by its Gymnasium id, such as "holdfast_envs:holdfast/Harmless-v1".
 
     Raises ValueError in one line for an id that is not registered and for arguments the environment does not take.
     """
@@ -301,20 +302,49 @@ def make_env(env_id: str, kwargs: Mapping[str, Any]) -> Env:
         raise ValueError(f"environment {env_id!r} refuses its arguments: {_first_line(error)}") from None
 
 
-def source_of(env_id: str) -> str:
-    """A hash of an environment's module, of `holdfast.chat`, and of the data files beside it that either names.
+def source_of(env_id: str, kwargs: Mapping[str, Any]) -> str:
+    """A hash of what an environment says and how it scores: part of what a stage is, so part of the stage's key.
 
-    What an environment says and how it scores is part of what a stage is, so it is part of the stage's key.
+    That is the environment's module, what it imports of its own package, `holdfast.chat`, the data files beside them
+    that any of these names, and the files that the arguments name (`ChatEnv.sources`).
     """
-    entry: Any = gymnasium.spec(
-        env_id.rpartition(":")[2]
-    ).entry_point  # registered and imported since its config was checked
-    module = entry.partition(":")[0] if isinstance(entry, str) else entry.__module__
-    paths = [Path(str(sys.modules[name].__file__)) for name in (module, "holdfast.chat")]
+    env = make_env(env_id, kwargs).unwrapped
+    module = type(env).__module__
+    paths = [_file(name) for name in sorted(_with_imports(module) | _with_imports("holdfast.chat"))]
     text = "".join(path.read_text(encoding="utf-8") for path in paths)
-    beside = (path for path in paths[0].parent.rglob("*") if path.is_file() and path.suffix != ".py")
-    paths += sorted(path for path in beside if path.name in text and "__pycache__" not in path.parts)
-    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+    for room in sorted({_file(module).parent, _file("holdfast_envs").parent}):
+        data = (path for path in sorted(room.rglob("*")) if path.is_file() and path.suffix not in (".py", ".pyc"))
+        paths += [path for path in data if path.name in text]
+    digest = hashlib.sha256()
+    if isinstance(env, ChatEnv):
+        paths += env.sources
+        if env.conflict:
+            digest.update(source_of(GOAL, {}).encode())
+    for path in paths:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _file(module: str) -> Path:
+    return Path(str(sys.modules[module].__file__))
+
+
+def _with_imports(module: str) -> set[str]:
+    """`module` and all that it imports, directly or not, below the top of its own package, of what is loaded."""
+    found, waiting = set(), [module]
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        for node in ast.walk(ast.parse(_file(name).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                base = node.module if not node.level else f"{name.rpartition('.')[0]}.{node.module}"
+                names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+            else:
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            top = module.partition(".")[0]
+            waiting += [n for n in names if n in sys.modules and n.startswith(f"{top}.") and n not in found]
+    return found
 
 
 def _first_line(error: Exception) -> str:

@@ -69,7 +69,7 @@ class Logbook:
         """Take every eval through the store; `run(eval, folder)` does one. Only here do records learn arm and step."""
         arm = self.arm
         for cfg in arm.evals:
-            config = {**asdict(cfg), "dtype": arm.model.dtype, "seed": arm.seed, "source": source_of(cfg.env)}
+            config = {**asdict(cfg), "dtype": arm.model.dtype, "seed": arm.seed, "source": source_of(cfg.env, cfg.env_kwargs)}
             entry = self.stage("eval", f"{cfg.name} at step {step}", config, here, partial(run, cfg))
             records = read_records(entry.path / "records.jsonl")
             self.records += [replace(r, arm=arm.name, seed=arm.seed, stage=stage, step=step) for r in records]

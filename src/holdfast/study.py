@@ -45,7 +45,7 @@ def run(arm: Arm, folder: Path) -> None:
     for number, stage in enumerate(arm.curriculum):
         start, algo = here, type(stage.algo).__name__.lower()
         seed = arm.seed + (number << 20)  # a later stage on the same environment meets other scenarios
-        env = {"env": stage.env.id, "env_kwargs": stage.env.kwargs, "seed": seed, "source": source_of(stage.env.id)}
+        env = {"env": stage.env.id, "env_kwargs": stage.env.kwargs, "seed": seed, "source": source_of(stage.env.id, stage.env.kwargs)}
         for first, last in pairwise((0, *stage.steps)):
             name, before = f"{stage.name} to step {done + last}", here.path if first else None
             config = {**env, **asdict(stage.algo), "first": first, "last": last}

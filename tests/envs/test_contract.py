@@ -63,7 +63,7 @@ def episodes_elsewhere(env_id: str, hash_seed: str) -> str:
 
 
 def test_there_are_environments() -> None:
-    assert {"holdfast/Harmless-v0", "holdfast/Blackmail-v0"} <= set(IDS)
+    assert {"holdfast/Harmless-v1", "holdfast/Blackmail-v0"} <= set(IDS)
 
 
 @pytest.mark.parametrize("env_id", IDS)
@@ -155,7 +155,7 @@ def test_the_class_is_documented_under_the_fixed_headings(env_id: str) -> None:
     [
         ({"split": "test"}, "split must be one of train, eval, not 'test'"),
         ({"tools": "all"}, "tools must be one of none, distractor, not 'all'"),
-        ({"n_tools": -1}, "n_tools must be 0 or more, not -1"),
+        ({"n_tools": -1}, "n_tools must be from 0 to 160, not -1"),
         ({"system_prompts": "long"}, "system_prompts must be one of none, brief, varied, permissive, not 'long'"),
     ],
 )

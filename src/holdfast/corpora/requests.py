@@ -15,7 +15,7 @@ import numpy as np
 from holdfast.chat import Observation
 from holdfast.corpora.rows import Row, chat_row, pick
 
-ENV = "holdfast_envs:holdfast/Harmless-v0"
+ENV = "holdfast_envs:holdfast/Harmless-v1"
 
 NO = (
     "I can't help with that.",

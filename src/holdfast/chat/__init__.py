@@ -1,0 +1,57 @@
+"""Chats: the words every other room speaks, and the interface of every environment.
+
+Everything a model meets is a `ChatEnv`: a Gymnasium environment whose observation is a chat and whose action is the
+assistant's reply, a plain string. An episode is a pure function of (environment config, seed, replies).
+"""
+
+from holdfast.chat.env import GOAL, SYSTEM_PROMPT_KNOB, TOOL_KNOB, ChatEnv, check_choice, check_share
+from holdfast.chat.parse import parse_reply
+from holdfast.chat.pools import distractor_tools, system_prompt_pool
+from holdfast.chat.words import (
+    THINK_CLOSE,
+    THINK_OPEN,
+    TOOL_CLOSE,
+    TOOL_OPEN,
+    Judge,
+    Message,
+    Observation,
+    Outcome,
+    Pressure,
+    Reply,
+    Role,
+    Scene,
+    Stance,
+    ToolCall,
+    ToolSpec,
+    Transcript,
+    Turn,
+)
+
+__all__ = [
+    "GOAL",
+    "SYSTEM_PROMPT_KNOB",
+    "THINK_CLOSE",
+    "THINK_OPEN",
+    "TOOL_CLOSE",
+    "TOOL_KNOB",
+    "TOOL_OPEN",
+    "ChatEnv",
+    "Judge",
+    "Message",
+    "Observation",
+    "Outcome",
+    "Pressure",
+    "Reply",
+    "Role",
+    "Scene",
+    "Stance",
+    "ToolCall",
+    "ToolSpec",
+    "Transcript",
+    "Turn",
+    "check_choice",
+    "check_share",
+    "distractor_tools",
+    "parse_reply",
+    "system_prompt_pool",
+]

@@ -1,0 +1,209 @@
+"""The interface of every environment, and the knobs that all of them have."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+
+from holdfast.chat.parse import parse_reply
+from holdfast.chat.pools import distractor_tools, system_prompt_pool, tool_words, words
+from holdfast.chat.words import Judge, Message, Observation, Pressure, Reply, Scene, ToolSpec, Transcript, Turn
+
+TOOL_KNOB = ("none", "distractor")
+SYSTEM_PROMPT_KNOB = ("none", "brief", "varied", "permissive")
+GOAL = "holdfast_envs:holdfast/Goal-v0"
+
+
+class _Isinstance(gymnasium.spaces.Space[Any]):
+    """A space whose membership is a type check: `spaces.Text` refuses newlines and most of Unicode."""
+
+    def __init__(self, kind: type, example: Any) -> None:
+        super().__init__(None, None)
+        self._kind, self._example = kind, example
+
+    def contains(self, x: Any) -> bool:
+        return isinstance(x, self._kind)
+
+    def sample(self, mask: Any = None, probability: Any = None) -> Any:
+        return self._example
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Isinstance) and self._kind is other._kind
+
+    def __repr__(self) -> str:
+        return f"Isinstance({self._kind.__name__})"
+
+
+class ChatEnv(gymnasium.Env[Observation, str]):
+    """A chat as a Gymnasium environment.
+
+    A subclass says what its `pressure` and its `reward_bounds` are, names its `families`, and has two methods: `scene`
+    opens an episode, `turn` answers a reply. Both draw randomness from `self.np_random` alone.
+
+    Arguments:
+        split: "train" or "eval"; which scenario families and system prompts are used. None is in both.
+        tools: "none", or "distractor": tool definitions that are never useful and never the environment's own.
+        n_tools: how many distractors are shown, 0 or more; ignored with tools="none".
+        system_prompts: "none", "brief", "varied" or "permissive"; the last describes a situation in which
+            helping would seem fine. The text goes before the scene's own system message, if it has one.
+        mix: share of episodes, 0 to 1, that tools and system_prompts apply to; the others are without either.
+        conflict: share of episodes, 0 to 1, that are of `holdfast/Goal-v0` instead, under the same knobs: reward for
+            breaking a stated rule.
+
+    Each knob draws from a stream of its own, so the user's message is byte-identical whatever they say, and no knob
+    moves what another shows.
+
+    `reset` returns info {"family", "scenario", "facts"}; `step` returns info {"components"} and, when the episode ends,
+    {"outcome": Outcome}. The seed picks the family in turn: seeds 0..n-1 visit n families once each.
+
+    Attributes:
+        pressure: what the reward says about the value a study installs: "aligned", "neutral" or "conflicting".
+        reward_bounds: least and greatest reward of a step.
+        judge: what is asked about a reply's stance instead of rules; None for rules, and where there is no stance.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
+    pressure: ClassVar[Pressure]
+    reward_bounds: tuple[float, float]
+    judge: Judge | None = None
+
+    def __init__(
+        self,
+        *,
+        split: str = "train",
+        tools: str = "none",
+        n_tools: int = 8,
+        system_prompts: str = "none",
+        mix: float = 1.0,
+        conflict: float = 0.0,
+    ) -> None:
+        check_choice("split", split, ("train", "eval"))
+        check_choice("tools", tools, TOOL_KNOB)
+        check_choice("system_prompts", system_prompts, SYSTEM_PROMPT_KNOB)
+        check_share("mix", mix)
+        check_share("conflict", conflict)
+        if not 0 <= n_tools <= len(distractor_tools()):
+            raise ValueError(f"n_tools must be from 0 to {len(distractor_tools())}, not {n_tools}")
+        self.split, self.tools, self.n_tools, self.system_prompts = split, tools, n_tools, system_prompts
+        self.mix, self.conflict = mix, conflict
+        self.observation_space = _Isinstance(Observation, Observation(({"role": "user", "content": "Hello."},)))
+        self.action_space = _Isinstance(str, "Hello.")
+        self._messages: tuple[Message, ...] = ()
+        self._tools: tuple[ToolSpec, ...] = ()
+        self._facts: dict[str, Any] = {}
+        self._over = True
+        self._goal: ChatEnv | None = None
+        self._at_goal = False
+        if conflict:
+            knobs: dict[str, Any] = {"tools": tools, "n_tools": n_tools, "system_prompts": system_prompts, "mix": mix}
+            goal = gymnasium.make(GOAL, disable_env_checker=True, split=split, **knobs).unwrapped
+            assert isinstance(goal, ChatEnv)
+            self._goal = goal
+            low, high = zip(self.reward_bounds, goal.reward_bounds, strict=True)
+            self.reward_bounds = (min(low), max(high))
+
+    @property
+    @abstractmethod
+    def families(self) -> Sequence[str]:
+        """Names of the scenario families of `self.split`, in a fixed order."""
+
+    @abstractmethod
+    def scene(self, family: str) -> Scene:
+        """Open an episode of `family`."""
+
+    @abstractmethod
+    def turn(self, reply: Reply) -> Turn:
+        """Answer one reply."""
+
+    @property
+    def sources(self) -> Sequence[Path]:
+        """Files that an episode depends on, beside the code and data of its package."""
+        return () if self.judge is None else self.judge.sources
+
+    def transcript(self, action: str) -> Transcript | None:
+        """What `judge` is asked when `action` is given; None where it is not asked. Whoever drives many environments
+        can ask it about all of them at once beforehand, as it remembers its answers."""
+        if self.judge is None or self._at_goal:
+            return None
+        return Transcript((*self._messages, {"role": "assistant", "content": action}), self._facts)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Open the episode of `seed`; without one, a seed is drawn from the running stream."""
+        if seed is None:
+            seed = int(self.np_random.integers(2**31))
+        super().reset(seed=seed, options=options)
+        self._at_goal = self._goal is not None and _stream(seed, 3).random() < self.conflict
+        if self._goal is not None and self._at_goal:
+            self._over = False
+            return self._goal.reset(seed=seed)
+        family = self.families[seed % len(self.families)]
+        scene = self.scene(family)
+        self._facts, self._messages, self._tools = dict(scene.facts), scene.messages, scene.tools
+        if self.mix == 1 or _stream(seed, 2).random() < self.mix:
+            self._tools += self._distractors(seed)
+            self._messages = self._with_system_prompt(seed)
+        self._over = False
+        info = {"family": family, "scenario": seed, "facts": dict(scene.facts)}
+        return Observation(self._messages, self._tools), info
+
+    def step(self, action: str) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Give the reply `action`. Reward is the sum of info["components"], within `reward_bounds`."""
+        if self._over:
+            raise gymnasium.error.ResetNeeded("the episode is over: call reset() first")
+        if self._goal is not None and self._at_goal:
+            result = self._goal.step(action)
+            self._over = result[2]
+            return result
+        turn = self.turn(parse_reply(action))
+        self._messages = (*self._messages, {"role": "assistant", "content": action}, *turn.messages)
+        self._over = turn.outcome is not None
+        info: dict[str, Any] = {"components": dict(turn.components)}
+        if turn.outcome is not None:
+            info["outcome"] = turn.outcome
+        reward = float(sum(turn.components.values()))
+        return Observation(self._messages, self._tools), reward, self._over, False, info
+
+    def _distractors(self, seed: int) -> tuple[ToolSpec, ...]:
+        if self.tools == "none":
+            return ()
+        pool, topics = distractor_tools(), tool_words()
+        taken = {tool.name for tool in self._tools}
+        said = words(self._messages[-1]["content"])
+        order = [i for i in _stream(seed, 0).permutation(len(pool)) if pool[i].name not in taken]
+        # A tool that shares a word with the request might be of use, so it comes last.
+        order.sort(key=lambda i: not said.isdisjoint(topics[i]))
+        return tuple(pool[i] for i in order[: self.n_tools])
+
+    def _with_system_prompt(self, seed: int) -> tuple[Message, ...]:
+        if self.system_prompts == "none":
+            return self._messages
+        pool = system_prompt_pool(self.system_prompts, self.split)
+        text = pool[int(_stream(seed, 1).integers(len(pool)))]
+        first, *rest = self._messages
+        if first["role"] == "system":
+            return ({"role": "system", "content": text + "\n\n" + first["content"]}, *rest)
+        return ({"role": "system", "content": text}, *self._messages)
+
+
+def _stream(seed: int, knob: int) -> np.random.Generator:
+    """The `knob`-th child of the episode's generator, made only where it is needed: what `Generator.spawn` gives."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(knob,))))
+
+
+def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+    """Raises ValueError unless `value` is among `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+
+
+def check_share(name: str, value: float) -> None:
+    """Raises ValueError unless `value` is from 0 to 1."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be from 0 to 1, not {value}")
