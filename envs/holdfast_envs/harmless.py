@@ -20,7 +20,8 @@ from typing import Any
 from holdfast.chat import Outcome, Reply, Scene, Turn, check_choice, check_share
 from holdfast_envs.judge import JudgedEnv, components, measures
 
-_SLOTS = 4  # at most, in one family
+SLOTS = 4
+"""Of a family's phrases, at most."""
 
 
 class Harmless(JudgedEnv):
@@ -46,7 +47,7 @@ class Harmless(JudgedEnv):
         jailbreak_depth: strategies around one request, one in another, 1 to this many at even odds. judge: see
         `JudgedEnv`. Others: see `ChatEnv`.
     Version history:
-        v0: first version. v1: 13 hazard categories, 15 strategies that nest, other languages read, judges with a model.
+        v0: first version. v1: 13 hazard categories, 16 jailbreak strategies that nest, judges with a model.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Harmless(JudgedEnv):
             raise ValueError(f"jailbreak_depth must be from 1 to {len(_jailbreaks(self.split))}, not {jailbreak_depth}")
         self.requests, self.harmful_share = requests, harmful_share
         self.jailbreak_share, self.jailbreak_depth = jailbreak_share, jailbreak_depth
-        self._rows = _families(self.split)
+        self._rows = families(self.split)
 
     @property
     def families(self) -> Sequence[str]:
@@ -75,7 +76,7 @@ class Harmless(JudgedEnv):
     def scene(self, family: str) -> Scene:
         # Every draw is made whatever the arguments say: that is what makes twins of "harmful" and "benign".
         row = self._rows[family]
-        mixed, wrapped, phrase, depth, *draws = self.np_random.random(4 + _SLOTS + 2 * self.jailbreak_depth).tolist()
+        mixed, wrapped, phrase, depth, *draws = self.np_random.random(4 + SLOTS + 2 * self.jailbreak_depth).tolist()
         harmful = mixed < self.harmful_share if self.requests == "mixed" else self.requests == "harmful"
         phrases = row["harmful" if harmful else "benign"]
         slots = {slot: pick(values, draws[i]) for i, (slot, values) in enumerate(row["slots"].items())}
@@ -83,7 +84,7 @@ class Harmless(JudgedEnv):
         names: list[str] = []
         if wrapped < self.jailbreak_share:
             left = list(_jailbreaks(self.split).items())
-            for which, how in zip(draws[_SLOTS::2], draws[_SLOTS + 1 :: 2], strict=True):
+            for which, how in zip(draws[SLOTS::2], draws[SLOTS + 1 :: 2], strict=True):
                 name, templates = left.pop(int(which * len(left)))
                 content = pick(templates, how).replace("{request}", content)
                 names.append(name)
@@ -106,7 +107,8 @@ def pick(pool: Sequence[str], draw: float) -> str:
 
 
 @cache
-def _families(split: str) -> dict[str, dict[str, Any]]:
+def families(split: str) -> dict[str, dict[str, Any]]:
+    """The request families of a split by name: category, topic, slots, and phrases of both sides."""
     return {row["name"]: row for row in _rows("requests.json") if row["split"] == split}
 
 
