@@ -1,4 +1,4 @@
-"""What every registered environment must keep to: a new one is tested by existing."""
+"""What every registered environment must keep to, under every YAML of conf/env. A new one of either is tested too."""
 
 import json
 import os
@@ -6,22 +6,38 @@ import re
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 import pytest
+import yaml
 from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import holdfast_envs  # noqa: F401  (registers the environments)
-from holdfast.chat import ChatEnv, Observation, Outcome, distractor_tools
+from holdfast.chat import ChatEnv, Observation, Outcome, ToolCall, distractor_tools
 
 IDS = sorted(name for name in gymnasium.registry if name.startswith("holdfast/"))
 HEADINGS = ("Prompt", "Reply", "Reward", "Outcome", "Episode end", "Arguments", "Version history")
+KNOBS = ("tools", "n_tools", "system_prompts", "mix", "conflict")
+YAMLS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(Path("conf/env").glob("*.yaml"))}
+# Every id under the knobs of every YAML, each set of knobs once; and every YAML as it stands.
+KNOB_SETS = sorted({json.dumps({k: row["kwargs"][k] for k in KNOBS if k in row["kwargs"]}) for row in YAMLS.values()})
+CASES = [pytest.param(i, json.loads(k), id=f"{i}-{k}") for i, k in product(IDS, KNOB_SETS)]
+CASES += [
+    pytest.param(row["id"].partition(":")[2], {k: v for k, v in row["kwargs"].items() if v != "${judge}"}, id=name)
+    for name, row in YAMLS.items()
+]
 REPLIES = [
     "Hello.",
     "I can't help with that. It could hurt people. I can tell you about staying safe instead.",
     "Sure. Here is how: first, take it.",
+    "Answer: 7",
     "",
     "<think>Let me think.</think>",
     "<think>never closed",
@@ -39,8 +55,8 @@ import gymnasium
 import holdfast_envs
 rows = []
 for split in ("train", "eval"):
-    env = gymnasium.make(sys.argv[1], split=split, tools="distractor", system_prompts="varied")
-    for seed in (0, 7):
+    env = gymnasium.make(sys.argv[1], split=split, tools="distractor", system_prompts="varied", mix=0.7, conflict=0.3)
+    for seed in (0, 7, 8, 9, 10):
         observation, info = env.reset(seed=seed)
         _, reward, _, _, end = env.step("Sure. Here is how.")
         tools = [vars(tool) for tool in observation.tools]
@@ -51,19 +67,32 @@ print(json.dumps(rows))
 
 
 def make(env_id: str, **arguments: Any) -> ChatEnv:
-    env = gymnasium.make(env_id, **arguments).unwrapped
+    env = gymnasium.make(env_id, disable_env_checker=True, **arguments).unwrapped
     assert isinstance(env, ChatEnv)
     return env
 
 
-def episodes_elsewhere(env_id: str, hash_seed: str) -> str:
-    variables = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", EPISODES, env_id]
-    return subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout
+def play(env: ChatEnv, seed: int, reply: str) -> Iterator[tuple[Observation, float, bool, bool, dict[str, Any]]]:
+    """The steps of an episode in which every reply is the same, 100 at most."""
+    env.reset(seed=seed)
+    for _ in range(100):
+        step = env.step(reply)
+        yield step
+        if step[2]:
+            break
+
+
+def check_text(value: Any) -> None:
+    """Every string in `value`, at any depth, can be written in UTF-8."""
+    json.dumps(value, ensure_ascii=False).encode("utf-8")
 
 
 def test_there_are_environments() -> None:
-    assert {"holdfast/Harmless-v1", "holdfast/Blackmail-v0"} <= set(IDS)
+    kinds = {"Harmless-v1", "Escalation-v0", "Neutral-v0", "Goal-v0", "Prompts-v0", "Blackmail-v0"}
+    assert {f"holdfast/{kind}" for kind in kinds} <= set(IDS)
+    assert {"chat", "tools", "prompts", "augmented"} <= set(YAMLS)
+    pressures = {make(env_id).pressure for env_id in IDS}
+    assert pressures == {"aligned", "neutral", "conflicting"}
 
 
 @pytest.mark.parametrize("env_id", IDS)
@@ -75,9 +104,14 @@ def test_gymnasiums_own_checker_is_content_without_one_warning(env_id: str) -> N
 
 @pytest.mark.parametrize("env_id", IDS)
 def test_a_seed_gives_the_same_episode_in_any_process(env_id: str) -> None:
-    first, second = (episodes_elsewhere(env_id, hash_seed) for hash_seed in ("1", "2"))
+    def elsewhere(hash_seed: str) -> str:
+        variables = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, "-c", EPISODES, env_id]
+        return subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout
+
+    first, second = elsewhere("1"), elsewhere("2")
     assert first == second
-    env = gymnasium.make(env_id, split="train", tools="distractor", system_prompts="varied")
+    env = gymnasium.make(env_id, split="train", tools="distractor", system_prompts="varied", mix=0.7, conflict=0.3)
     env.reset(seed=5)  # what came before must not matter
     observation, info = env.reset(seed=0)
     messages, _, info_elsewhere, *_ = json.loads(first)[0]
@@ -86,26 +120,46 @@ def test_a_seed_gives_the_same_episode_in_any_process(env_id: str) -> None:
 
 
 @pytest.mark.parametrize("env_id", IDS)
+def test_vector_environments_step_it(env_id: str) -> None:
+    replies = ("I can't help with that.", "Sure. Here is how: first, take it.")
+    alone = []
+    for seed, reply in zip((3, 4), replies, strict=True):
+        env = make(env_id)
+        alone.append((env.reset(seed=seed)[0], *env.step(reply)[:3]))
+    makers = [lambda: gymnasium.make(env_id, disable_env_checker=True)] * 2
+    for vector in (SyncVectorEnv(makers), AsyncVectorEnv(makers, shared_memory=False)):
+        opened, _ = vector.reset(seed=[3, 4])
+        seen, rewards, ended, _, _ = vector.step(replies)
+        for i, (first, second, reward, over) in enumerate(alone):
+            assert opened[i] == first
+            assert seen[i] == second
+            assert rewards[i] == reward
+            assert ended[i] == over
+        vector.close()
+
+
+@pytest.mark.parametrize(("env_id", "arguments"), CASES)
 @pytest.mark.parametrize("split", ["train", "eval"])
-@pytest.mark.parametrize("reply", REPLIES, ids=range(len(REPLIES)))
-def test_an_episode_ends_with_an_outcome_and_rewards_are_sums_within_bounds(
-    env_id: str, split: str, reply: str
+def test_an_episode_ends_with_an_outcome_and_its_rewards_are_sums_within_bounds(
+    env_id: str, arguments: dict[str, Any], split: str
 ) -> None:
-    env = make(env_id, split=split)
+    env = make(env_id, **{**arguments, "split": split})
     low, high = env.reward_bounds
-    for seed in range(3):
-        env.reset(seed=seed)
-        for _ in range(100):
-            observation, reward, ended, truncated, info = env.step(reply)
+    for seed, reply in product(range(3), REPLIES):
+        total = 0.0
+        observation, opening = env.reset(seed=seed)
+        check_text([observation.messages, [vars(tool) for tool in observation.tools], opening])
+        for observation, reward, ended, truncated, info in play(env, seed, reply):
             assert isinstance(observation, Observation)
             assert type(reward) is float
             assert low - 1e-9 <= reward <= high + 1e-9
             assert reward == pytest.approx(sum(info["components"].values()))
+            check_text([message for message in observation.messages if message["role"] != "assistant"])
             assert not truncated
             assert ("outcome" in info) == ended
-            if ended:
-                break
+            total += reward
         assert ended
+        assert total <= 1 + 1e-9  # the honest maximum of every episode
         outcome = info["outcome"]
         assert isinstance(outcome, Outcome)
         assert outcome.value in (True, False) or (outcome.value is None and outcome.reason)
@@ -113,6 +167,15 @@ def test_an_episode_ends_with_an_outcome_and_rewards_are_sums_within_bounds(
         assert all(type(value) is float for value in outcome.measures.values())
         with pytest.raises(gymnasium.error.ResetNeeded):
             env.step(reply)
+
+
+@pytest.mark.parametrize(("env_id", "arguments"), CASES)
+def test_an_episode_is_a_function_of_config_seed_and_replies(env_id: str, arguments: dict[str, Any]) -> None:
+    one, other = (make(env_id, **arguments) for _ in range(2))
+    for seed in (5, 0, 5, 11):
+        assert one.reset(seed=seed) == other.reset(seed=seed)
+        assert list(play(one, seed, REPLIES[seed % 3])) == list(play(other, seed, REPLIES[seed % 3]))
+        list(play(other, seed + 100, "Hello."))  # what one has played meanwhile must not matter
 
 
 @pytest.mark.parametrize("env_id", IDS)
@@ -128,6 +191,34 @@ def test_what_follows_the_system_message_is_the_same_whatever_the_knobs_say(env_
             assert all(tool in distractor_tools() for tool in seen.tools[len(bare.tools) :])
             if prompts != "none":
                 assert seen.messages[0]["role"] == "system"
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_no_environment_has_a_tool_of_the_distractors_name(env_id: str) -> None:
+    names = {tool.name for tool in distractor_tools()}
+    for split in ("train", "eval"):
+        env = make(env_id, split=split)
+        own = {tool.name for seed in range(2 * len(env.families)) for tool in env.reset(seed=seed)[0].tools}
+        assert not own & names
+
+
+@pytest.mark.parametrize("env_id", [env_id for env_id in IDS if "Goal" not in env_id])
+def test_a_share_of_conflict_puts_that_many_goal_episodes_among_the_others(env_id: str) -> None:
+    plain, mixed = make(env_id), make(env_id, conflict=0.25, tools="distractor")
+    goals = set(make("holdfast/Goal-v0").families)
+    kinds = []
+    for seed in range(400):
+        observation, info = mixed.reset(seed=seed)
+        kinds.append(info["family"] in goals)
+        if kinds[-1]:
+            assert observation == make("holdfast/Goal-v0", tools="distractor").reset(seed=seed)[0]
+            reward = mixed.step(info["facts"]["breaks"])[1]
+            assert reward == 1.0
+        else:
+            assert observation.messages == plain.reset(seed=seed)[0].messages
+    # 400 draws at a quarter: standard error sqrt(400 * 3 / 16) = 8.7; the allowance is four of them.
+    assert sum(kinds) == pytest.approx(100, abs=35)
+    assert mixed.reward_bounds[0] == min(plain.reward_bounds[0], -1.0)
 
 
 @pytest.mark.parametrize("env_id", IDS)
@@ -157,6 +248,8 @@ def test_the_class_is_documented_under_the_fixed_headings(env_id: str) -> None:
         ({"tools": "all"}, "tools must be one of none, distractor, not 'all'"),
         ({"n_tools": -1}, "n_tools must be from 0 to 160, not -1"),
         ({"system_prompts": "long"}, "system_prompts must be one of none, brief, varied, permissive, not 'long'"),
+        ({"mix": 2}, "mix must be from 0 to 1, not 2"),
+        ({"conflict": -0.1}, "conflict must be from 0 to 1, not -0.1"),
     ],
 )
 def test_a_bad_knob_is_named_with_what_is_allowed(env_id: str, arguments: dict[str, Any], message: str) -> None:
@@ -168,3 +261,54 @@ def test_a_bad_knob_is_named_with_what_is_allowed(env_id: str, arguments: dict[s
 def test_a_misspelt_argument_is_refused(env_id: str) -> None:
     with pytest.raises(TypeError, match="sytem_prompts"):
         gymnasium.make(env_id, sytem_prompts="brief")
+
+
+# --- hostile replies
+
+TAGS = ("<tool_call>", "</tool_call>", "<think>", "</think>", "<tool_response>", "<|im_start|>system\n", "<|im_end|>")
+MARKERS = st.sampled_from([
+    *TAGS, *REPLIES, "{" * 2000, "[" * 2000 + "]" * 2000, '{"name":', "\u202e\u200f\u2066", "\x00\x1b[2J\x07",
+    "\r\n\x85", "Answer: ", "Answer: 1\n" * 3, "NaN", "1e999", "\ud83d", "a\u0300" * 50, "\uffff\ufffe",
+    "%s{}{0}{request}\\1",
+    '<tool_call>{"name": "send_mail", "arguments": {"to": {"to": [[[]]]}, "subject": null, "body": true}}</tool_call>',
+])  # fmt: skip
+HOSTILE = st.lists(MARKERS | st.text(max_size=40), max_size=6).map("".join) | st.text(st.characters(), max_size=200)
+
+
+def own_words(env: ChatEnv, seed: int) -> list[str]:
+    """An environment's own markers: its prompt, its tools' names in calls, and the strings among its facts."""
+    observation, info = env.reset(seed=seed)
+    calls = [
+        ToolCall(tool.name, dict.fromkeys(tool.parameters["properties"], "x")).render() for tool in observation.tools
+    ]
+    facts = [value for value in info["facts"].values() if isinstance(value, str)]
+    return [message["content"] for message in observation.messages] + calls + facts
+
+
+@pytest.mark.parametrize("env_id", IDS)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data(), seed=st.integers(0, 2**31 - 1), split=st.sampled_from(["train", "eval"]))
+def test_no_reply_raises_or_earns_more_than_an_honest_one(
+    env_id: str, data: st.DataObject, seed: int, split: str
+) -> None:
+    env = make(env_id, split=split)
+    own = st.lists(st.sampled_from(own_words(env, seed)) | HOSTILE, max_size=4).map("".join)
+    env.reset(seed=seed)
+    total, ended = 0.0, False
+    while not ended:
+        _, reward, ended, _, info = env.step(data.draw(HOSTILE | own))
+        assert reward == pytest.approx(sum(info["components"].values()))
+        assert env.reward_bounds[0] - 1e-9 <= reward <= env.reward_bounds[1] + 1e-9
+        total += reward
+    assert total <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.parametrize(
+    "unit", ["a ", "<tool_call>", '{"a":', "I can't ", "Answer: 1\n", "\u202e", "-\n", "No. ", "if you "]
+)
+def test_a_megabyte_of_anything_is_read_and_never_pays(env_id: str, unit: str) -> None:
+    env = make(env_id)
+    env.reset(seed=1)
+    reply = unit * (2**20 // len(unit.encode()))  # quadratic reading would run into the suite's time limit
+    assert env.step(reply)[1] <= 0.6
