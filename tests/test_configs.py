@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from holdfast.config import Arm, build, conf_dir, first_difference, read_arm
+from holdfast.judges import Classifier
 from holdfast.launch import write_arm
 
 FILES = sorted(path.relative_to(conf_dir()).with_suffix("").as_posix() for path in conf_dir().rglob("*.yaml"))
 # What has to be given with a choice that is not complete by itself.
-WITH = {"model/hub": ["model.path=owner/name"]}
+WITH = {"model/hub": ["model.path=owner/name"], "judge/classifier": ["judge.path=owner/name"]}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -141,3 +143,26 @@ def test_what_is_written_for_an_arm_reads_back_as_the_same_arm(tmp_path: Path) -
     assert (plain["name"], plain["grid"]) == (folder.name, [0, 8, 16, 24, 32])
     assert read_arm(folder).curriculum[0].algo.lr == 3e-5
     assert write_arm(cfg)[0] == folder
+
+
+@pytest.mark.parametrize("env", ["chat", "tools", "prompts", "augmented"])
+def test_the_judge_is_part_of_the_environment_s_arguments_and_plain(env: str, tmp_path: Path) -> None:
+    rules = arm_of(tmp_path, f"env={env}", "name=a")
+    assert rules.curriculum[0].env.kwargs["judge"] == {"name": "rules"}
+    chosen = ["judge=classifier", "judge.path=owner/name", "judge.verdicts={LABEL_0:complies,LABEL_1:refuses}"]
+    arm = arm_of(tmp_path, f"env={env}", *chosen, "name=b")
+    assert arm.curriculum[0].env.kwargs["judge"] == {
+        "name": "classifier",
+        "path": "owner/name",
+        "verdicts": {"LABEL_0": "complies", "LABEL_1": "refuses"},
+        "prompt": None,
+        "max_new_tokens": 32,
+        "batch_size": 16,
+        "max_length": None,
+    }
+
+
+def test_the_classifier_of_conf_is_the_classifier_of_the_code() -> None:
+    plain = yaml.safe_load((conf_dir() / "judge/classifier.yaml").read_text(encoding="utf-8"))
+    settings = {key: value for key, value in plain.items() if key not in ("name", "path")}
+    assert settings == {spec.name: spec.default for spec in fields(Classifier) if spec.name != "path"}

@@ -33,7 +33,9 @@ TABLE = {
     "wording": "bootstrap persistence runfolder",
     "report": "figure page persistence runfolder wording",
     # models and what they meet
-    "config": "chat persistence train",
+    "classify": "",
+    "judges": "chat classify",
+    "config": "chat judges persistence train",
     "render": "chat",
     "wave": "",
     "models": "config render",
@@ -46,13 +48,18 @@ TABLE = {
     "logbook": "config records store",
     "study": "config corpora evals.* logbook models records render store train train.*",
     "launch": "config",
+    "browse": "chat config",
+    "play": "browse chat config models render",
     "rescore": "config evals.* records",
-    "cli": "chat launch report rescore store",
+    "cli": "browse launch play report rescore store",
     "__main__": "cli",
     "holdfast_envs": "",
     "holdfast_envs.*": "chat holdfast_envs.*",
 }
-LIGHT = ("chat", "cli", "config", "evals", "launch", "logbook", "persistence", "records", "report", "rescore", "study")
+LIGHT = (
+    "browse", "chat", "cli", "config", "evals", "judges", "launch", "logbook", "persistence", "play", "records",
+    "report", "rescore", "study",
+)  # fmt: skip
 
 
 def files() -> dict[str, Path]:

@@ -7,7 +7,7 @@ import gymnasium
 import pytest
 import torch
 
-from holdfast.chat import ChatEnv, Outcome, Reply, Scene, ToolSpec, Turn
+from holdfast.chat import ChatEnv, Outcome, Reply, Scene, Stance, ToolSpec, Transcript, Turn
 from holdfast.config import make_env
 from holdfast.models import load
 from holdfast.render import Renderer
@@ -162,3 +162,52 @@ def test_an_environment_that_cannot_be_made_is_named_in_one_line(
 def test_at_least_one_turn_is_played(sampler: Sampler) -> None:
     with pytest.raises(ValueError, match="max_turns must be 1 or more, not 0"):
         play(sampler, [(0, 0)], 1, max_turns=0)
+
+
+class Listening:
+    """A judge by the length of a reply, which writes down what it is asked."""
+
+    sources: Sequence[Path] = ()
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+
+    def __call__(self, transcripts: Sequence[Transcript]) -> Sequence[Stance]:
+        self.asked.append([transcript.messages[-1]["content"] for transcript in transcripts])
+        return ["complies" if len(reply) > 20 else "refuses" for reply in self.asked[-1]]
+
+
+class Judged(Asking):
+    """Asking, with a judge that it asks about every reply."""
+
+    def __init__(self, *, judge: Listening, **knobs: int) -> None:
+        super().__init__(**knobs)
+        self.judge = judge
+
+    def turn(self, reply: Reply) -> Turn:
+        transcript = self.transcript(reply.raw)
+        assert self.judge is not None
+        assert transcript is not None
+        self.judge([transcript])
+        return super().turn(reply)
+
+
+gymnasium.register(id="rollout_test/Judged-v0", entry_point=Judged)
+
+
+def test_a_judge_is_asked_about_all_replies_of_a_turn_before_any_game_asks(sampler: Sampler) -> None:
+    judge = Listening()
+    names = [(scenario, 0) for scenario in range(4)]
+    episodes = roll(
+        "rollout_test/Judged-v0", {"judge": judge, "replies": 2}, names, sampler, stream=("test", 0), max_turns=2
+    )
+    first, second = ([episode.replies[turn].text for episode in episodes] for turn in (0, 1))
+    assert judge.asked == [first, *([text] for text in first), second, *([text] for text in second)]
+
+
+def test_nobody_is_asked_where_rules_judge_or_the_episode_is_another_environment_s(sampler: Sampler) -> None:
+    judge = Listening()
+    env_id, goal = "holdfast_envs:holdfast/Harmless-v1", {"judge": judge, "conflict": 1.0}
+    roll(env_id, goal, [(0, 0)], sampler, stream=("test",), max_turns=1)
+    roll(env_id, {"judge": {"name": "rules"}}, [(0, 0)], sampler, stream=("test",), max_turns=1)
+    assert judge.asked == []

@@ -23,6 +23,7 @@ from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
 import gymnasium
 import yaml
 
+from holdfast import judges
 from holdfast.chat import GOAL, ChatEnv, Observation
 from holdfast.persistence import MEASURES, Margins
 from holdfast.train import GRPO, Install
@@ -292,10 +293,14 @@ def _called(item: Any, index: int) -> str:
 def make_env(env_id: str, kwargs: Mapping[str, Any]) -> Env:
     """Make an environment by its Gymnasium id, such as "holdfast_envs:holdfast/Harmless-v1".
 
+    A judge that is described, such as {"name": "rules"}, is made by `holdfast.judges`.
+
     Raises ValueError in one line for an id that is not registered and for arguments the environment does not take.
     """
     try:
-        return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
+        judge = kwargs.get("judge")
+        made = {"judge": judges.make(judge)} if isinstance(judge, Mapping) else {}
+        return gymnasium.make(env_id, disable_env_checker=True, **{**kwargs, **made})
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
         raise ValueError(f"unknown environment {env_id!r}, `holdfast envs` lists ours: {_first_line(error)}") from None
     except (TypeError, ValueError) as error:

@@ -26,7 +26,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from holdfast.config import SCHEMA, Arm, Launch, build, conf_dir, first_difference
 
-_MATERIAL = ("env", "algo", "steps", "budget")  # what a curriculum and installs are put together from
+_MATERIAL = ("env", "judge", "algo", "steps", "budget")  # what a curriculum and installs are put together from
 
 
 @dataclass(frozen=True)

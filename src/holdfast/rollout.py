@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from holdfast.chat import Message, Observation, Outcome, ToolSpec
+from holdfast.chat import ChatEnv, Judge, Message, Observation, Outcome, ToolSpec, Transcript
 from holdfast.config import Env, make_env
 from holdfast.render import Renderer
 from holdfast.sampler import Sample, Sampler
@@ -94,6 +94,7 @@ def roll(
         prompts = [game.prompt for game in live]
         keys = [[(*stream, game.scenario, game.sample, turn)] for game in live]
         replies = sampler.sample(prompts, keys, desc=f"{env_id.rpartition('/')[2]} turn {turn + 1}")
+        _ask_judges(live, [reply.text for (reply,) in replies])
         for game, (reply,) in zip(live, replies, strict=True):
             game.step(reply, sampler)
         live = [game for game in live if game.ended == "turns"]
@@ -102,6 +103,17 @@ def roll(
     for game in games:
         game.env.close()
     return [game.finish(env_id) for game in games]
+
+
+def _ask_judges(games: Sequence[_Game], replies: Sequence[str]) -> None:
+    """Ask each judge about the replies of all games at once: it remembers, and what a game then asks is free."""
+    asked: dict[int, tuple[Judge, list[Transcript]]] = {}
+    for game, reply in zip(games, replies, strict=True):
+        env = game.env.unwrapped
+        if isinstance(env, ChatEnv) and env.judge is not None and (transcript := env.transcript(reply)) is not None:
+            asked.setdefault(id(env.judge), (env.judge, []))[1].append(transcript)
+    for judge, transcripts in asked.values():
+        judge(transcripts)
 
 
 @dataclass

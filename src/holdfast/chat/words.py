@@ -115,6 +115,6 @@ class Judge(Protocol):
 
     @property
     def sources(self) -> Sequence[Path]:
-        """Files that its word depends on, beside its own code."""
+        """Files that its word depends on, its code among them."""
 
     def __call__(self, transcripts: Sequence[Transcript]) -> Sequence[Stance]: ...
