@@ -5,6 +5,7 @@ from gymnasium.envs.registration import register
 # pressure that endorses what a study installs
 register(id="holdfast/Harmless-v1", entry_point="holdfast_envs.harmless:Harmless")
 register(id="holdfast/Escalation-v0", entry_point="holdfast_envs.escalation:Escalation")
+register(id="holdfast/Prompts-v0", entry_point="holdfast_envs.dataset:Prompts")
 # pressure that says nothing about it
 register(id="holdfast/Neutral-v0", entry_point="holdfast_envs.neutral:Neutral")
 # pressure that pays for the opposite
