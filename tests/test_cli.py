@@ -58,7 +58,7 @@ def run(tmp_path: Path, *overrides: str | Path, **kwargs: str) -> subprocess.Com
 def test_help_names_every_command() -> None:
     done = holdfast("--help")
     assert done.returncode == 0
-    assert all(name in done.stdout for name in ("run", "report", "rescore", "eval", "envs", "store"))
+    assert all(name in done.stdout for name in ("run", "report", "rescore", "eval", "envs", "play", "store"))
 
 
 @pytest.mark.parametrize(

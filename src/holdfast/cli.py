@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from holdfast.launch import Launched
@@ -58,7 +58,7 @@ def make_parser() -> Parser:
     sub = command("run", run, "Run one arm, or with -m a sweep of them, and report.")
     sub.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides, such as init=advice")
     sub.add_argument("-m", "--multirun", action="store_true", help="every combination of comma-separated values")
-    sub.add_argument("--config-dir", metavar="DIR", help="a folder of your own configs, searched first")
+    sub.add_argument("--config-dir", metavar="DIR", help="a folder of your own configs, beside ours")
     sub.add_argument("--cfg", choices=("job", "hydra", "all"), help="print the config instead of running it")
 
     sub = command("report", report, "Write a run's curves, tables and page again, and print the table.")
@@ -73,8 +73,20 @@ def make_parser() -> Parser:
     sub.add_argument("--suite", default="core", help="of conf/suite; default: core")
     sub.add_argument("--name", default="eval", help="of the run folder; default: eval")
 
-    sub = command("envs", envs, "List environments: id, pressure, what it is about.")
-    sub.add_argument("modules", nargs="*", metavar="MODULE", help="packages that register environments of their own")
+    about = "List environments and their arguments, or show how an episode of one opens, as a model sees it."
+    sub = command("envs", envs, about)
+    about = "an id, a name of conf/env, or packages that register environments; then arguments, KEY=VALUE"
+    sub.add_argument("overrides", nargs="*", metavar="WHAT", help=about)
+    sub.add_argument("--seed", type=int, default=0, help="of the episode; default: 0")
+    about = "pocket, smollm2, a folder or a hub id, for its tokenizer; none for bare messages; default: pocket"
+    sub.add_argument("--model", default="pocket", help=about)
+    sub.add_argument("--config-dir", type=Path, metavar="DIR", help="a folder of your own configs")
+
+    sub = command("play", play, "Sit in the model's seat: read what it would, answer, see the reward.")
+    about = "an id or a name of conf/env, as for envs; then arguments, KEY=VALUE"
+    sub.add_argument("overrides", nargs="+", metavar="WHAT", help=about)
+    sub.add_argument("--seed", type=int, default=0, help="of the first episode; default: 0")
+    sub.add_argument("--config-dir", type=Path, metavar="DIR", help="a folder of your own configs")
 
     sub = command("store", store, "List the stored stages, check every file of them, or remove what no study uses.")
     sub.add_argument("action", choices=("ls", "verify", "prune"))
@@ -139,24 +151,39 @@ def rescore(options: argparse.Namespace) -> int:
 
 def envs(options: argparse.Namespace) -> int:
     """`holdfast envs`"""
-    from importlib import import_module
+    from holdfast.browse import catalogue, find, is_module
+    from holdfast.play import opening
 
-    import gymnasium
-    from gymnasium.envs.registration import load_env_creator
-
-    from holdfast.chat import ChatEnv
-
-    for module in ("holdfast_envs", *options.modules):
-        try:
-            import_module(module)
-        except ModuleNotFoundError as error:
-            raise ValueError(f"there is no module {error.name!r}") from None
-    for name, spec in sorted(gymnasium.registry.items()):
-        if isinstance(spec.entry_point, str) and spec.entry_point.partition(".")[0] not in ("gymnasium", "ale_py"):
-            kind: Any = load_env_creator(spec.entry_point)
-            if isinstance(kind, type) and issubclass(kind, ChatEnv):
-                print(f"{name:28} {kind.pressure:12} {(kind.__doc__ or '').strip().partition(chr(10))[0]}")
+    names, settings = _split(options.overrides)
+    if settings or (len(names) == 1 and not is_module(names[0], options.config_dir)):
+        environment = find(_one(names), settings, options.config_dir)
+        lines = opening(environment, options.seed, options.model)
+    else:
+        lines = catalogue(names, options.config_dir)
+    print("\n".join(lines))  # all or, where a mistake is found on the way, nothing
     return 0
+
+
+def play(options: argparse.Namespace) -> int:
+    """`holdfast play`"""
+    from holdfast.browse import find
+    from holdfast.play import play
+
+    names, settings = _split(options.overrides)
+    play(find(_one(names), settings, options.config_dir), options.seed)
+    return 0
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words that name something, and the settings, KEY=VALUE."""
+    return [word for word in words if "=" not in word], [word for word in words if "=" in word]
+
+
+def _one(names: Sequence[str]) -> str:
+    """The only one of `names`."""
+    if len(names) != 1:
+        raise ValueError(f"give one environment, not {' and '.join(names) or 'its arguments alone'}")
+    return names[0]
 
 
 def store(options: argparse.Namespace) -> int:

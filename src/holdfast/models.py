@@ -72,15 +72,28 @@ def prepare(model: Model, out: Path) -> None:
 
     Raises ValueError for a model that cannot be used and OSError for one that cannot be fetched, in one line each.
     """
+    with _located(model) as path:
+        save(*load(path, "auto"), out)
+
+
+def tokenizer(model: Model) -> PreTrainedTokenizerBase:
+    """The tokenizer of the model, without its weights. Raises what `prepare` does."""
+    with _located(model) as path:
+        return _load_tokenizer(path)
+
+
+@contextmanager
+def _located(model: Model) -> Iterator[Path | str]:
+    """A folder, or a hub id, that the model can be loaded from."""
     if model.name == "pocket":
         with as_file(files("holdfast") / "pocket") as folder:
-            save(*load(folder, "auto"), out)
+            yield folder
     elif model.name == "smollm2":
-        save(*load(smollm2(SMOLLM2), "auto"), out)
+        yield smollm2(SMOLLM2)
     else:
         assert model.path is not None
         # Not through Path, which would make a hub id of "./name".
-        save(*load(os.path.expanduser(model.path), "auto"), out)
+        yield os.path.expanduser(model.path)
 
 
 def load(path: Path | str, dtype: str = "float32") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -90,19 +103,8 @@ def load(path: Path | str, dtype: str = "float32") -> tuple[PreTrainedModel, Pre
     Raises ValueError, naming the path, if it is not there, has no safetensors weights or not all of them, needs code
     of its own, or if its tokenizer has no chat template or no end-of-turn token.
     """
-    trouble = f"{path}: cannot be loaded as a causal language model"
-    here = Path(path).is_dir()
-    if not here:
-        # Only "name" or "owner/name" can be a hub id; for anything else the hub is not asked.
-        if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", str(path)):
-            raise ValueError(f"{path}: no such model folder")
-        trouble = f"{path}: no such model folder, and it cannot be had from the Hugging Face hub"
-    elif not (Path(path) / "config.json").is_file():
-        raise ValueError(f"{path}: not a model folder: it has no config.json")
-    with _in_one_line(trouble), _quiet(bars=not here):
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-    Renderer(tokenizer)
-    with _in_one_line(trouble), _quiet(bars=not here):
+    tokenizer = _load_tokenizer(path)
+    with _in_one_line(_trouble(path)), _quiet(bars=not Path(path).is_dir()):
         model, info = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=DTYPES[dtype],
@@ -116,6 +118,25 @@ def load(path: Path | str, dtype: str = "float32") -> tuple[PreTrainedModel, Pre
     if lacking:
         raise ValueError(f"{path}: the weights do not fit config.json: {lacking[0]} is missing or of another shape")
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+
+
+def _load_tokenizer(path: Path | str) -> PreTrainedTokenizerBase:
+    here = Path(path).is_dir()
+    # Only "name" or "owner/name" can be a hub id; for anything else the hub is not asked.
+    if not here and not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", str(path)):
+        raise ValueError(f"{path}: no such model folder")
+    if here and not (Path(path) / "config.json").is_file():
+        raise ValueError(f"{path}: not a model folder: it has no config.json")
+    with _in_one_line(_trouble(path)), _quiet(bars=not here):
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    Renderer(tokenizer)
+    return tokenizer
+
+
+def _trouble(path: Path | str) -> str:
+    if Path(path).is_dir():
+        return f"{path}: cannot be loaded as a causal language model"
+    return f"{path}: no such model folder, and it cannot be had from the Hugging Face hub"
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path | str) -> None:
