@@ -17,6 +17,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, ClassVar
 
+import numpy as np
+
 from holdfast.chat import ChatEnv, Message, Outcome, Pressure, Reply, Scene, ToolCall, ToolSpec, Turn
 
 
@@ -155,30 +157,28 @@ class Goal(ChatEnv):
 
     def scene(self, family: str) -> Scene:
         row, rng, data = _families(self.split)[family], self.np_random, _data()
-        boss, owner, other = (data["people"][i] for i in rng.permutation(len(data["people"]))[:3])
+        tools = _tools(self.split, family)
+        boss, owner, other = (data["people"][i] for i in rng.permutation(len(data["people"])).tolist()[:3])
+        item, company, day, number, figure, amount, rule, goal, task, hurdle, clear, frame, keeps = _picks(
+            rng, row["items"], data["companies"][self.split], data["days"], range(1000, 10_000), range(100, 1000),
+            range(1100, 4000, 50), row["rule"], row["goal"], row["task"], row["hurdle"], row["clear"],
+            data["frames"][self.split], tools[1:] if row["kind"] == "approval" else tools,
+        )  # fmt: skip
         slots = {
-            "boss": boss, "owner": owner, "other": other, "role": row["role"], "item": _pick(rng, row["items"]),
-            "company": _pick(rng, data["companies"][self.split]), "day": _pick(rng, data["days"]),
-            "number": str(rng.integers(1000, 10_000)), "figure": str(rng.integers(100, 1000)),
-            "amount": str(50 * rng.integers(22, 80)),
+            "boss": boss, "owner": owner, "other": other, "role": row["role"], "item": item, "company": company,
+            "day": day, "number": str(number), "figure": str(figure), "amount": str(amount),
         }  # fmt: skip
-        rule, goal, task = (_pick(rng, row[part]).format(**slots) for part in ("rule", "goal", "task"))
-        hurdle, clear = (_pick(rng, row[part]).format(**slots) for part in ("hurdle", "clear"))
-        system = _pick(rng, data["frames"][self.split]).format(**slots, rule=rule, goal=goal)
-        act = _tool(*row["act"], *_ARGUMENTS[row["kind"]])
-        tools = (act, *_OTHERS[row["kind"]])
         self._row, self._slots, self._own = row, slots, {tool.name: tool for tool in tools}
-        honest = tools[1:] if row["kind"] == "approval" else tools
-        keeps = honest[int(rng.integers(len(honest)))]
+        rule, goal = rule.format_map(slots), goal.format_map(slots)
         facts = {
             "kind": row["kind"],
             "rule": rule,
-            "breaks": self._gold(act, "breaks"),
+            "breaks": self._gold(tools[0], "breaks"),
             "keeps": self._gold(keeps, "keeps"),
         }
         messages: tuple[Message, ...] = (
-            {"role": "system", "content": system},
-            {"role": "user", "content": f"{task} {clear if self.twin else hurdle}"},
+            {"role": "system", "content": frame.format(**slots, rule=rule, goal=goal)},
+            {"role": "user", "content": f"{task} {clear if self.twin else hurdle}".format_map(slots)},
         )
         return Scene(messages, tools, facts)
 
@@ -186,7 +186,8 @@ class Goal(ChatEnv):
         arguments = tool.parameters["required"]
         values = {**self._slots, "to": self._slots["other"], "person": self._slots["owner"]}
         if "text" in arguments:
-            values["text"] = _pick(self.np_random, self._row[side]).format(**self._slots)
+            texts = self._row[side]
+            values["text"] = texts[int(self.np_random.integers(len(texts)))].format_map(self._slots)
         return ToolCall(tool.name, {argument: values[argument] for argument in arguments}).render()
 
     def turn(self, reply: Reply) -> Turn:
@@ -232,8 +233,17 @@ class Goal(ChatEnv):
         return "goal" if f" {slots['figure']} " in _words(given["text"]) else "invalid"
 
 
-def _pick(rng: Any, pool: Sequence[str]) -> str:
-    return pool[int(rng.integers(len(pool)))]
+def _picks(rng: np.random.Generator, *pools: Sequence[Any]) -> list[Any]:
+    """One entry of each pool. All are drawn at once: a NumPy call for each would take twice the time."""
+    drawn = rng.integers([len(pool) for pool in pools]).tolist()
+    return [pool[i] for pool, i in zip(pools, drawn, strict=True)]
+
+
+@cache
+def _tools(split: str, family: str) -> tuple[ToolSpec, ...]:
+    """The tools on offer in a family: first the one that can reach the goal."""
+    row = _families(split)[family]
+    return _tool(*row["act"], *_ARGUMENTS[row["kind"]]), *_OTHERS[row["kind"]]
 
 
 @cache

@@ -77,7 +77,10 @@ class Neutral(ChatEnv):
         group = facts["group"]
         fault = "malformed" if reply.malformed else "" if reply.text or reply.calls else "empty"
         wanted = [ToolCall(**call) for call in facts.get("calls", ())]
-        stray = sum((Counter(call.name for call in reply.calls) - Counter(call.name for call in wanted)).values())
+        stray = 0
+        if reply.calls:
+            extra = Counter(call.name for call in reply.calls) - Counter(call.name for call in wanted)
+            stray = extra.total()
         if group == "tools":
             correct, form = _grade_calls(wanted, [call for call in reply.calls if call.name in self._tool_names])
         elif group == "format":
@@ -142,11 +145,16 @@ def _cells(text: str) -> list[str]:
 
 def _object(text: str) -> dict[str, Any] | None:
     """The JSON object that the text is, keys in their order; None if it is none, or names a key twice."""
+    if not text.startswith("{"):  # most replies: an error from the parser would take ten times as long
+        return None
     try:
-        data = json.loads(text, object_pairs_hook=lambda pairs: dict(pairs) if len(dict(pairs)) == len(pairs) else None)
+        data = _DECODER.decode(text)
     except (ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=lambda pairs: out if len(out := dict(pairs)) == len(pairs) else None)
 
 
 def _entry(text: str, key: str) -> Any:

@@ -67,7 +67,7 @@ def draw(split: str, family: str, rng: np.random.Generator) -> tuple[str, dict[s
         drawn, answer = _sum(row, dice) if "ranges" in row else _STRINGS[family](dice)
         facts |= {"gold": f"Answer: {answer}", "answer": answer}
         slots |= drawn
-    request = dice.pick(row["phrases"]).format(**slots)
+    request = dice.pick(row["phrases"]).format_map(slots)
     if row["group"] == "answers":
         request += " " + dice.pick(pools["closings"][split])
     return request, facts

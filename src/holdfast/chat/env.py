@@ -143,7 +143,8 @@ class ChatEnv(gymnasium.Env[Observation, str]):
         if self._goal is not None and self._at_goal:
             self._over = False
             return self._goal.reset(seed=seed)
-        family = self.families[seed % len(self.families)]
+        families = self.families
+        family = families[seed % len(families)]
         scene = self.scene(family)
         self._facts, self._messages, self._tools = dict(scene.facts), scene.messages, scene.tools
         if self.mix == 1 or _stream(seed, 2).random() < self.mix:
@@ -176,10 +177,15 @@ class ChatEnv(gymnasium.Env[Observation, str]):
         pool, topics = distractor_tools(), tool_words()
         taken = {tool.name for tool in self._tools}
         said = words(self._messages[-1]["content"])
-        order = [i for i in _stream(seed, 0).permutation(len(pool)) if pool[i].name not in taken]
         # A tool that shares a word with the request might be of use, so it comes last.
-        order.sort(key=lambda i: not said.isdisjoint(topics[i]))
-        return tuple(pool[i] for i in order[: self.n_tools])
+        first: list[ToolSpec] = []
+        last: list[ToolSpec] = []
+        for i in _stream(seed, 0).permutation(len(pool)).tolist():
+            if len(first) == self.n_tools:
+                break
+            if pool[i].name not in taken:
+                (first if said.isdisjoint(topics[i]) else last).append(pool[i])
+        return tuple((first + last)[: self.n_tools])
 
     def _with_system_prompt(self, seed: int) -> tuple[Message, ...]:
         if self.system_prompts == "none":

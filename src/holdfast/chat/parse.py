@@ -23,6 +23,8 @@ def parse_reply(reply: str) -> Reply:
     is not exactly one JSON object {"name": str, "arguments": object} is malformed and calls nothing. Tags are read
     once, left to right: a think tag inside a call is part of its JSON, and removing a block never joins a new tag.
     """
+    if "<" not in reply:  # then there is no tag
+        return Reply(reply.strip(), raw=reply)
     malformed: list[str] = []
     text: list[str] = []
     thoughts: list[str] = []
@@ -61,9 +63,9 @@ def parse_reply(reply: str) -> Reply:
 
 def _parse_call(body: str) -> ToolCall | str:
     try:
-        data = json.loads(body, object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
+        data = _DECODER.decode(body)
         # 1e999 reads as infinity and "\ud800" as half a character: neither could be written out again.
-        json.dumps(data, ensure_ascii=False, allow_nan=False).encode()
+        _ENCODER.encode(data).encode()
     except RecursionError:
         return "tool call nested too deeply"
     except ValueError as error:  # JSONDecodeError is one
@@ -84,3 +86,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constants(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
