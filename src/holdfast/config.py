@@ -72,6 +72,11 @@ class Environment:
         check_name("name", self.name)
         make_env(self.id, self.kwargs).close()
 
+    @property
+    def source(self) -> str:
+        """See `source_of`."""
+        return source_of(self.id, self.kwargs)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Init:
@@ -138,6 +143,11 @@ class Eval:
     def env_kwargs(self) -> dict[str, Any]:
         """What the environment is made with."""
         return {**self.kwargs, "split": "eval"}
+
+    @property
+    def source(self) -> str:
+        """See `source_of`."""
+        return source_of(self.env, self.env_kwargs)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from holdfast.config import Arm, Eval, source_of
+from holdfast.config import Arm, Eval
 from holdfast.records import Record, read_records, read_rows, write_records, write_rows
 from holdfast.store import Entry, Store
 
@@ -69,7 +69,7 @@ class Logbook:
         """Take every eval through the store; `run(eval, folder)` does one. Only here do records learn arm and step."""
         arm = self.arm
         for cfg in arm.evals:
-            config = {**asdict(cfg), "dtype": arm.model.dtype, "seed": arm.seed, "source": source_of(cfg.env, cfg.env_kwargs)}
+            config = {**asdict(cfg), "dtype": arm.model.dtype, "seed": arm.seed, "source": cfg.source}
             entry = self.stage("eval", f"{cfg.name} at step {step}", config, here, partial(run, cfg))
             records = read_records(entry.path / "records.jsonl")
             self.records += [replace(r, arm=arm.name, seed=arm.seed, stage=stage, step=step) for r in records]

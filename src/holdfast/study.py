@@ -21,7 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from holdfast.config import Arm, Divergence, Eval, Model, Stage, read_arm, source_of
+from holdfast.config import Arm, Divergence, Eval, Model, Stage, read_arm
 from holdfast.corpora import digest
 from holdfast.logbook import Logbook, log_to
 from holdfast.records import write_records, write_rows
@@ -45,7 +45,7 @@ def run(arm: Arm, folder: Path) -> None:
     for number, stage in enumerate(arm.curriculum):
         start, algo = here, type(stage.algo).__name__.lower()
         seed = arm.seed + (number << 20)  # a later stage on the same environment meets other scenarios
-        env = {"env": stage.env.id, "env_kwargs": stage.env.kwargs, "seed": seed, "source": source_of(stage.env.id, stage.env.kwargs)}
+        env = {"env": stage.env.id, "env_kwargs": stage.env.kwargs, "seed": seed, "source": stage.env.source}
         for first, last in pairwise((0, *stage.steps)):
             name, before = f"{stage.name} to step {done + last}", here.path if first else None
             config = {**env, **asdict(stage.algo), "first": first, "last": last}
