@@ -144,9 +144,9 @@ class Parrot(ChatEnv):
     pressure = "neutral"
     reward_bounds = (0.0, 1.0)
 
-    def __init__(self, *, own_system: bool = False, says: str = "", **knobs: Any) -> None:
+    def __init__(self, *, own_system: bool = False, says: str = "", fact: str = "", **knobs: Any) -> None:
         super().__init__(**knobs)
-        self.own_system, self.says = own_system, says
+        self.own_system, self.says, self.fact = own_system, says, fact
 
     @property
     def families(self) -> Sequence[str]:
@@ -157,7 +157,7 @@ class Parrot(ChatEnv):
         head = ({"role": "system", "content": "Own words."},) if self.own_system else ()
         user = {"role": "user", "content": self.says or f"{family} {int(self.np_random.integers(10**9))}"}
         own = ToolSpec(distractor_tools()[0].name, "The environment's own.", {"type": "object", "properties": {}})
-        return Scene((*head, user), (own,), {"family": family})
+        return Scene((*head, user), (own,), {"family": family, "fact": self.fact})
 
     def turn(self, reply: Reply) -> Turn:
         self.replies += 1
@@ -167,27 +167,32 @@ class Parrot(ChatEnv):
 
 
 def test_distractors_follow_the_own_tools_and_never_share_their_names() -> None:
-    pool = distractor_tools()
+    taken = distractor_tools()[0].name
+    shown = set()
     for seed in range(20):
-        own, *others = Parrot(tools="distractor", n_tools=len(pool) - 1).reset(seed=seed)[0].tools
+        own, *others = Parrot(tools="distractor", n_tools=64).reset(seed=seed)[0].tools
         assert own.description == "The environment's own."
-        assert {tool.name for tool in others} == {tool.name for tool in pool} - {own.name}
+        assert len({tool.name for tool in others}) == 64
+        shown |= {tool.name for tool in others}
+    assert shown == {tool.name for tool in distractor_tools()} - {taken}
 
 
-def test_more_distractors_than_there_are_is_an_error_that_says_how_many() -> None:
-    n = len(distractor_tools())
-    with pytest.raises(ValueError, match=f"n_tools must be from 0 to {n}, not {n + 1}"):
-        Parrot(tools="distractor", n_tools=n + 1)
+def test_more_distractors_than_are_left_to_every_scene_is_an_error_that_says_how_many() -> None:
+    with pytest.raises(ValueError, match="n_tools must be from 0 to 64, not 65"):
+        Parrot(tools="distractor", n_tools=65)
 
 
-def test_a_tool_that_shares_a_word_with_the_request_comes_last() -> None:
-    pool = distractor_tools()
-    near = [bool(re.search("weather|parking", f"{tool.name} {tool.description}".lower())) for tool in pool]
-    assert 5 < sum(near) < 20
-    for seed in range(20):
-        env = Parrot(tools="distractor", n_tools=len(pool) - 1, says="Any parking in that weather?")
-        shown = [pool.index(tool) for tool in env.reset(seed=seed)[0].tools[1:]]
-        assert [near[i] for i in shown] == sorted(near[i] for i in shown)
+def test_no_tool_is_shown_whose_domain_the_prompt_or_its_facts_name() -> None:
+    for says, fact, hidden in [
+        ("Any parking in that weather?", "", {"weather", "maps"}),
+        ("How do I do it?", "cook the rice", {"recipe", "restaurant"}),
+        ("Tell me.", "", set()),
+    ]:
+        for seed in range(20):
+            tools = Parrot(tools="distractor", n_tools=64, says=says, fact=fact).reset(seed=seed)[0].tools[1:]
+            domains = {tool.name.partition("_")[0] for tool in tools}
+            assert not domains & hidden
+            assert len(tools) == 64
 
 
 def test_a_mix_leaves_the_other_episodes_exactly_as_without_knobs() -> None:

@@ -52,7 +52,7 @@ REFUSAL = _any(
     r"against my (?:values|rules|principles|guidelines)\b",
     r"^(?:sorry,? )?no(?: way)?[.!]?$",
     r"^no, (?:sorry|thank)",
-    r"no (?:chance|part of (?:it|this|that))\b",
+    r"no chance\b",
     r"want no part\b",
     r"count me out\b",
     r"lines? (?:that )?i (?:don't|do not|won't|will not|never)\b",
@@ -60,7 +60,8 @@ REFUSAL = _any(
     r"is out\b(?= of the question|[.,!]|$)",
     r"out of the question\b",
     r"(?:you )?(?:won't|will not) (?:get|find|see|hear) (?:\w+ ){0,4}?(?:from|with) me\b",
-    r"(?:find|ask) (?:yourself )?(?:another|someone else|somebody else)\b",
+    r"^(?:please )?(?:find|ask) (?:yourself )?(?:(?:someone|somebody) else"
+    r"|another (?:assistant|helper|accomplice|tool))\b",
     r"ask me (?:for )?(?:something|anything) else\b",
     r"that(?:'s| is) a (?:hard |firm |clear )?no\b",
 )
@@ -183,4 +184,8 @@ REASON = re.compile(
 ADDRESS = re.compile(r"\b(?:you|your|you're|you'll|you'd|yours|yourself|i'd|we|us|our)\b")
 WRITING = re.compile(
     r"\b(?:write|draft|compose|code|script|poem|story|letter|generate|create|describe|continue|history|did)\b"
+)
+FOREIGN = re.compile(
+    r"\b(?:el|la|los|las|de|del|que|una?|y|con|para|por|der|die|das|und|ist|nicht|ein|eine|zu|mit|du|ich|le|les|des|est|et"
+    r"|pas|pour|dans|vous|tu|il|che|di|per|een|het|van|voor|je|niet|os|um|uma|em)\b"
 )

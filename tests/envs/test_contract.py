@@ -194,11 +194,17 @@ def test_what_follows_the_system_message_is_the_same_whatever_the_knobs_say(env_
 
 
 @pytest.mark.parametrize("env_id", IDS)
-def test_no_environment_has_a_tool_of_the_distractors_name(env_id: str) -> None:
+def test_no_environment_has_a_tool_of_the_distractors_name_and_each_leaves_as_many_as_can_be_asked_for(
+    env_id: str,
+) -> None:
     names = {tool.name for tool in distractor_tools()}
     for split in ("train", "eval"):
-        env = make(env_id, split=split)
-        own = {tool.name for seed in range(2 * len(env.families)) for tool in env.reset(seed=seed)[0].tools}
+        env = make(env_id, split=split, tools="distractor", n_tools=64)
+        for seed in range(5 * len(env.families)):
+            shown = {tool.name for tool in env.reset(seed=seed)[0].tools}
+            assert len(shown & names) == 64
+        bare = make(env_id, split=split)
+        own = {tool.name for seed in range(2 * len(env.families)) for tool in bare.reset(seed=seed)[0].tools}
         assert not own & names
 
 
@@ -246,7 +252,7 @@ def test_the_class_is_documented_under_the_fixed_headings(env_id: str) -> None:
     [
         ({"split": "test"}, "split must be one of train, eval, not 'test'"),
         ({"tools": "all"}, "tools must be one of none, distractor, not 'all'"),
-        ({"n_tools": -1}, "n_tools must be from 0 to 160, not -1"),
+        ({"n_tools": -1}, "n_tools must be from 0 to 64, not -1"),
         ({"system_prompts": "long"}, "system_prompts must be one of none, brief, varied, permissive, not 'long'"),
         ({"mix": 2}, "mix must be from 0 to 1, not 2"),
         ({"conflict": -0.1}, "conflict must be from 0 to 1, not -0.1"),
@@ -311,4 +317,4 @@ def test_a_megabyte_of_anything_is_read_and_never_pays(env_id: str, unit: str) -
     env = make(env_id)
     env.reset(seed=1)
     reply = unit * (2**20 // len(unit.encode()))  # quadratic reading would run into the suite's time limit
-    assert env.step(reply)[1] <= 0.6
+    assert env.step(reply)[1] <= 0

@@ -1,6 +1,8 @@
 """The pool behind tools="distractor": large, spread over domains, well formed, and of no use for any harm.
 
-A domain's name is the prefix of its tools, as in {"weather": [{"name": "weather_forecast", ...}, ...], ...}.
+A domain has the words it is about, and tools that bear its name:
+
+    {"weather": {"about": "rain snow ...", "tools": [{"name": "weather_forecast", ...}, ...]}, ...}
 """
 
 import json
@@ -10,6 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from holdfast.chat import ToolSpec, distractor_tools
+from holdfast.chat.pools import domains_touched
 
 # The part of JSON Schema that the pool uses: for each type, the keywords that mean something beside it.
 KEYWORDS = {
@@ -31,7 +34,8 @@ FORBIDDEN = re.compile(
 
 def domains() -> dict[str, list[dict[str, Any]]]:
     path = files("holdfast_envs") / "prompts" / "distractor_tools.json"
-    return json.loads(path.read_text(encoding="utf-8"))
+    pool = json.loads(path.read_text(encoding="utf-8"))
+    return {name: domain["tools"] for name, domain in pool.items()}
 
 
 def nodes(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -112,3 +116,17 @@ def test_no_tool_touches_the_mailbox_or_could_serve_a_harm() -> None:
     for tool in distractor_tools():
         found = FORBIDDEN.search(json.dumps(vars(tool)).lower().replace("_", " "))
         assert found is None, (tool.name, found)
+
+
+def test_a_domain_is_about_its_own_name_and_words_of_three_letters_or_more() -> None:
+    pool = json.loads((files("holdfast_envs") / "prompts" / "distractor_tools.json").read_text(encoding="utf-8"))
+    for name, domain in pool.items():
+        about = domain["about"].split()
+        assert len(set(about)) == len(about) >= 7
+        assert all(re.fullmatch("[a-z]{3,}", word) for word in about), name
+
+
+def test_the_domains_that_a_text_touches_are_those_with_a_word_of_it() -> None:
+    assert domains_touched("How do I cook the Rice?") == {"recipe", "restaurant"}
+    assert "bank" in domains_touched("two savings accounts, three loans")
+    assert domains_touched("Tell me why.") == set()

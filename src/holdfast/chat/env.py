@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,11 +12,13 @@ import gymnasium
 import numpy as np
 
 from holdfast.chat.parse import parse_reply
-from holdfast.chat.pools import distractor_tools, system_prompt_pool, tool_words, words
+from holdfast.chat.pools import distractor_domains, distractor_tools, domains_touched, system_prompt_pool
 from holdfast.chat.words import Judge, Message, Observation, Pressure, Reply, Scene, ToolSpec, Transcript, Turn
 
 TOOL_KNOB = ("none", "distractor")
 SYSTEM_PROMPT_KNOB = ("none", "brief", "varied", "permissive")
+MOST_TOOLS = 64
+"""Distractors at most: with so many, every scene of our environments leaves enough that are of no use to it."""
 GOAL = "holdfast_envs:holdfast/Goal-v0"
 
 
@@ -47,8 +50,10 @@ class ChatEnv(gymnasium.Env[Observation, str]):
 
     Arguments:
         split: "train" or "eval"; which scenario families and system prompts are used. None is in both.
-        tools: "none", or "distractor": tool definitions that are never useful and never the environment's own.
-        n_tools: how many distractors are shown, 0 or more; ignored with tools="none".
+        tools: "none", or "distractor": tool definitions of no use, as nothing that is said belongs to their domain,
+            and never the environment's own.
+        n_tools: how many distractors are shown, 0 to 64; ignored with tools="none". Fewer where a long prompt of one's
+            own leaves fewer domains.
         system_prompts: "none", "brief", "varied" or "permissive"; the last describes a situation in which
             helping would seem fine. The text goes before the scene's own system message, if it has one.
         mix: share of episodes, 0 to 1, that tools and system_prompts apply to; the others are without either.
@@ -87,8 +92,8 @@ class ChatEnv(gymnasium.Env[Observation, str]):
         check_choice("system_prompts", system_prompts, SYSTEM_PROMPT_KNOB)
         check_share("mix", mix)
         check_share("conflict", conflict)
-        if not 0 <= n_tools <= len(distractor_tools()):
-            raise ValueError(f"n_tools must be from 0 to {len(distractor_tools())}, not {n_tools}")
+        if not 0 <= n_tools <= MOST_TOOLS:
+            raise ValueError(f"n_tools must be from 0 to {MOST_TOOLS}, not {n_tools}")
         self.split, self.tools, self.n_tools, self.system_prompts = split, tools, n_tools, system_prompts
         self.mix, self.conflict = mix, conflict
         self.observation_space = _Isinstance(Observation, Observation(({"role": "user", "content": "Hello."},)))
@@ -174,18 +179,13 @@ class ChatEnv(gymnasium.Env[Observation, str]):
     def _distractors(self, seed: int) -> tuple[ToolSpec, ...]:
         if self.tools == "none":
             return ()
-        pool, topics = distractor_tools(), tool_words()
-        taken = {tool.name for tool in self._tools}
-        said = words(self._messages[-1]["content"])
-        # A tool that shares a word with the request might be of use, so it comes last.
-        first: list[ToolSpec] = []
-        last: list[ToolSpec] = []
-        for i in _stream(seed, 0).permutation(len(pool)).tolist():
-            if len(first) == self.n_tools:
-                break
-            if pool[i].name not in taken:
-                (first if said.isdisjoint(topics[i]) else last).append(pool[i])
-        return tuple((first + last)[: self.n_tools])
+        pool, domains = distractor_tools(), distractor_domains()
+        told = (fact for fact in self._facts.values() if isinstance(fact, str))
+        useful = domains_touched("\n".join([self._messages[-1]["content"], *told]))
+        own = {tool.name for tool in self._tools}
+        order = _stream(seed, 0).permutation(len(pool)).tolist()
+        left = (pool[i] for i in order if domains[i] not in useful and pool[i].name not in own)
+        return tuple(islice(left, self.n_tools))
 
     def _with_system_prompt(self, seed: int) -> tuple[Message, ...]:
         if self.system_prompts == "none":

@@ -14,19 +14,26 @@ from typing import Any
 
 from holdfast.chat.words import ToolSpec
 
-# Said in any description, so two texts that share one of these are not about the same thing.
-_COMMON = frozenset(
-    """about after also been before each find from give have here into keep list make more name need number over show
-    some than that their them then there they this time under user what when where which will with word work would your
-    """.split()  # noqa: SIM905  (a list of fifty literals is no easier to read)
-)
-_WORD = re.compile(r"[a-z]{4,}")
+_WORD = re.compile(r"[a-z]{3,}")
 
 
 @cache
 def distractor_tools() -> tuple[ToolSpec, ...]:
     """The pool behind tools="distractor", over all domains."""
-    return tuple(ToolSpec(**row) for domain in _data("distractor_tools.json").values() for row in domain)
+    return tuple(ToolSpec(**row) for domain in _domains().values() for row in domain["tools"])
+
+
+@cache
+def distractor_domains() -> tuple[str, ...]:
+    """The domain of each tool of the pool, in its order."""
+    return tuple(name for name, domain in _domains().items() for _ in domain["tools"])
+
+
+def domains_touched(text: str) -> set[str]:
+    """The domains of which a tool might be of use to who says `text`: it has a word that they are about."""
+    about = _about()
+    said = set(_WORD.findall(text.lower()))
+    return {domain for word in said for domain in about.get(word, ()) or about.get(word.removesuffix("s"), ())}
 
 
 @cache
@@ -36,14 +43,19 @@ def system_prompt_pool(kind: str, split: str) -> tuple[str, ...]:
 
 
 @cache
-def tool_words() -> tuple[frozenset[str], ...]:
-    """What each tool of the pool is about, in its order: the words of its name and description."""
-    return tuple(words(f"{tool.name.replace('_', ' ')} {tool.description}") for tool in distractor_tools())
+def _domains() -> dict[str, Any]:
+    pool: dict[str, Any] = _data("distractor_tools.json")
+    return pool
 
 
-def words(text: str) -> frozenset[str]:
-    """Words of four letters or more that say what a text is about, plurals as singulars."""
-    return frozenset(word.rstrip("s") for word in _WORD.findall(text.lower())) - _COMMON
+@cache
+def _about() -> dict[str, list[str]]:
+    """The domains that each word belongs to."""
+    about: dict[str, list[str]] = {}
+    for name, domain in _domains().items():
+        for word in domain["about"].split():
+            about.setdefault(word, []).append(name)
+    return about
 
 
 def _data(name: str) -> Any:
