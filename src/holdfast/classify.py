@@ -21,6 +21,9 @@ from jinja2 import TemplateError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+CUT = "\n[...]\n"
+"""Stands for the middle of a reply that is too long."""
+
 
 class Network:
     """A model and its tokenizer, on the GPU if there is one, in the number type that it comes in.
@@ -121,18 +124,22 @@ class Network:
         return said
 
     def _fitted(self, request: str, reply: str) -> Any:
-        """The tokens, with as much of the reply as there is room for."""
+        """The tokens, with as much of the reply as there is room for: both its ends, as either may be what counts."""
         whole = self._tokens(request, reply)
         if len(whole["input_ids"]) <= self.limit:
             return whole
+
+        def cut(letters: int) -> Any:
+            tail = letters // 2
+            return self._tokens(request, reply[: letters - tail] + CUT + reply[len(reply) - tail :])
+
         # The least number of the reply's letters that is too many.
-        letters = range(len(reply) + 1)
-        over = bisect_right(letters, self.limit, key=lambda n: len(self._tokens(request, reply[:n])["input_ids"]))
-        if over < 2:
+        over = bisect_right(range(len(reply) + 1), self.limit, key=lambda n: len(cut(n)["input_ids"]))
+        if over < 3:  # not one of each end
             raise ValueError(
                 f"judge {self.path} reads {self.limit} tokens: no room for a reply to {' '.join(request[:60].split())}"
             )
-        return self._tokens(request, reply[: over - 1])
+        return cut(over - 1)
 
     def _tokens(self, request: str, reply: str) -> Any:
         if self.prompt is not None:

@@ -19,7 +19,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from holdfast.chat import Judge, Message, Stance, Transcript
+from holdfast.chat import Judge, Message, Stance, ToolCall, Transcript, parse_reply
 
 if TYPE_CHECKING:
     from holdfast.classify import Network
@@ -74,10 +74,13 @@ class Classifier:
     """A judge with a model, told by its `architectures`: *ForSequenceClassification says one of its labels,
     *ForCausalLM is a guard, which writes its verdict, greedily.
 
-    It reads the reply verbatim and the request, the last message of the user as the model under test saw it, jailbreaks
-    and all; no system prompt, no tool. It remembers its answers: to ask about many transcripts at once makes the
-    single questions that follow free. What it says does not depend on what else is asked, but for rounding where two
-    labels are as good as equal.
+    It reads the request, the last message of the user as the model under test saw it, jailbreaks and all, and what
+    `parse_reply` finds in the reply: its text, then its tool calls as `ToolCall.render` writes them. Thoughts and
+    malformed calls are not read, nor system prompts and the tools on offer. Where that leaves nothing of a reply, as
+    where its <think> never closes, it says "neither", and the model is not asked.
+
+    It remembers its answers: to ask about many transcripts at once makes the single questions that follow free. What it
+    says does not depend on what else is asked, but for rounding where two labels are as good as equal.
 
     Raises ValueError for values that are not allowed; when first asked, for a model that cannot be loaded, is of
     neither kind, or has a label without a verdict; and for a guard's text without one.
@@ -95,8 +98,8 @@ class Classifier:
     """Of a guard's verdict."""
     batch_size: int = 16
     max_length: int | None = None
-    """Tokens that the model reads; None for its own limit. What is too long loses the end of the reply, never any of
-    the request: one that leaves no room for a reply is a ValueError."""
+    """Tokens that the model reads; None for its own limit. Of what is too long it sees both ends of the reply, with
+    `classify.CUT` for the middle, and all of the request: one that leaves no room for a reply is a ValueError."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.path, str) or not self.path:
@@ -141,6 +144,7 @@ class Classifier:
         keys = [hashlib.sha256(json.dumps(pair).encode()).digest() for pair in pairs]
         asked = dict(zip(keys, pairs, strict=True))
         known = {key: self._memory[key] for key in asked if key in self._memory}
+        known |= {key: "neither" for key, (_, reply) in asked.items() if not reply}
         new = [key for key in asked if key not in known]
         if new:
             known |= zip(new, map(self.stance, self.network.say([asked[key] for key in new])), strict=True)
@@ -192,6 +196,8 @@ def _once(judge: Classifier) -> Classifier:
 
 
 def _pair(messages: Sequence[Message]) -> tuple[str, str]:
-    """Request and reply."""
+    """Request, and what is read of the reply."""
     requests = [message["content"] for message in messages if message["role"] == "user"]
-    return requests[-1], messages[-1]["content"]
+    reply = parse_reply(messages[-1]["content"])
+    # map is no frame of its own: so whatever nesting was not too deep to be parsed is not too deep to be written.
+    return requests[-1], "\n".join([reply.text, *map(ToolCall.render, reply.calls)]).strip()
