@@ -73,3 +73,10 @@ def test_what_a_page_says_works_as_it_says(page: Path, checkout: Path) -> None:
                     assert part.strip() in printed, f"{command}\n{printed}"
             commands += 1
     assert commands >= 5
+
+
+def test_the_figures_on_the_judge_are_what_the_command_prints() -> None:
+    page = (ROOT / "docs" / "results" / "judge.md").read_text(encoding="utf-8")
+    done = run(f"{sys.executable} benchmarks/judge.py", ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in page
