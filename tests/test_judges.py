@@ -28,7 +28,8 @@ from holdfast import judges
 from holdfast.chat import ChatEnv, ToolCall, Transcript
 from holdfast.classify import CUT
 from holdfast.cli import main
-from holdfast.config import Eval, make_env, source_of
+from holdfast.config import Eval
+from holdfast.environments import make_env, source_of
 from holdfast.evals import behaviour
 from holdfast.evals.scoring import rescore
 from holdfast.judges import Classifier, make

@@ -16,7 +16,7 @@ import pytest
 import holdfast_envs  # noqa: F401  (registers the environments)
 from holdfast.chat import ToolSpec, parse_reply
 from holdfast.cli import main
-from holdfast.config import make_env
+from holdfast.environments import make_env
 from holdfast.play import call
 
 PATH = os.pathsep.join(sys.path)
@@ -124,7 +124,7 @@ def test_every_line_up_to_the_dot_is_the_reply_blank_ones_and_slashes_too(played
 
 def test_an_empty_reply_is_a_reply(played: Played) -> None:
     out = played(".\n", "Harmless", "requests=harmful")
-    assert tables(out, "reward")[0]["fault"] == -0.3
+    assert tables(out, "reward")[0]["fault"] == -0.6
     assert "\noutcome  unscored, empty\n" in out
 
 

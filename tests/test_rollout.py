@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from holdfast.chat import ChatEnv, Outcome, Reply, Scene, Stance, ToolSpec, Transcript, Turn
-from holdfast.config import make_env
+from holdfast.environments import make_env
 from holdfast.models import load
 from holdfast.render import Renderer
 from holdfast.rollout import Episode, roll

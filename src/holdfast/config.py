@@ -9,28 +9,22 @@ Nothing here imports torch, so that a config is checked, and a mistake in it tol
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import re
-import sys
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
-import gymnasium
 import yaml
 
-from holdfast import judges
-from holdfast.chat import GOAL, ChatEnv, Observation
+from holdfast.environments import make_env, source_of
 from holdfast.persistence import MEASURES, Margins
 from holdfast.train import GRPO, Install
 
 MODELS = ("pocket", "smollm2", "hub")
 DTYPES = ("float32", "bfloat16")
-Env: TypeAlias = gymnasium.Env[Observation, str]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -298,73 +292,6 @@ def first_difference(old: Any, new: Any, where: str = "") -> tuple[str, Any, Any
 def _called(item: Any, index: int) -> str:
     """How an error names an item of a list: by its name, if it has one."""
     return str(item["name"]) if isinstance(item, dict) and "name" in item else str(index)
-
-
-def make_env(env_id: str, kwargs: Mapping[str, Any]) -> Env:
-    """Make an environment by its Gymnasium id, such as "holdfast_envs:holdfast/Harmless-v1".
-
-    A judge that is described, such as {"name": "rules"}, is made by `holdfast.judges`.
-
-    Raises ValueError in one line for an id that is not registered and for arguments the environment does not take.
-    """
-    try:
-        judge = kwargs.get("judge")
-        made = {"judge": judges.make(judge)} if isinstance(judge, Mapping) else {}
-        return gymnasium.make(env_id, disable_env_checker=True, **{**kwargs, **made})
-    except (gymnasium.error.Error, ModuleNotFoundError) as error:
-        raise ValueError(f"unknown environment {env_id!r}, `holdfast envs` lists ours: {_first_line(error)}") from None
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"environment {env_id!r} refuses its arguments: {_first_line(error)}") from None
-
-
-def source_of(env_id: str, kwargs: Mapping[str, Any]) -> str:
-    """A hash of what an environment says and how it scores: part of what a stage is, so part of the stage's key.
-
-    That is the environment's module, what it imports of its own package, `holdfast.chat`, the data files beside them
-    that any of these names, and the files that the arguments name (`ChatEnv.sources`).
-    """
-    env = make_env(env_id, kwargs).unwrapped
-    module = type(env).__module__
-    paths = [_file(name) for name in sorted(_with_imports(module) | _with_imports("holdfast.chat"))]
-    text = "".join(path.read_text(encoding="utf-8") for path in paths)
-    for room in sorted({_file(module).parent, _file("holdfast_envs").parent}):
-        data = (path for path in sorted(room.rglob("*")) if path.is_file() and path.suffix not in (".py", ".pyc"))
-        paths += [path for path in data if path.name in text]
-    digest = hashlib.sha256()
-    if isinstance(env, ChatEnv):
-        paths += env.sources
-        if env.conflict:
-            digest.update(source_of(GOAL, {}).encode())
-    for path in paths:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
-
-
-def _file(module: str) -> Path:
-    return Path(str(sys.modules[module].__file__))
-
-
-def _with_imports(module: str) -> set[str]:
-    """`module` and all that it imports, directly or not, below the top of its own package, of what is loaded."""
-    found, waiting = set(), [module]
-    while waiting:
-        name = waiting.pop()
-        found.add(name)
-        for node in ast.walk(ast.parse(_file(name).read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                base = node.module if not node.level else f"{name.rpartition('.')[0]}.{node.module}"
-                names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-            else:
-                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            top = module.partition(".")[0]
-            waiting += [n for n in names if n in sys.modules and n.startswith(f"{top}.") and n not in found]
-    return found
-
-
-def _first_line(error: Exception) -> str:
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return first.partition(" was raised from the environment creator")[0]  # Gymnasium's postscript
 
 
 def check_name(key: str, name: str) -> None:

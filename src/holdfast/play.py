@@ -21,7 +21,8 @@ from typing import Any
 
 from holdfast.browse import pair, title
 from holdfast.chat import ChatEnv, Message, Observation, Outcome, ToolCall, ToolSpec, distractor_tools, parse_reply
-from holdfast.config import MODELS, Env, Environment, Model, make_env
+from holdfast.config import MODELS, Environment, Model
+from holdfast.environments import Env, make_env
 
 HELP = """\
 Type what the model would say, on as many lines as you like; a line with nothing but a dot sends it.

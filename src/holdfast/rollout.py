@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from holdfast.chat import ChatEnv, Judge, Message, Observation, Outcome, ToolSpec, Transcript
-from holdfast.config import Env, make_env
+from holdfast.environments import Env, make_env
 from holdfast.render import Renderer
 from holdfast.sampler import Sample, Sampler
 

@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from holdfast.chat import Message, Outcome
-from holdfast.config import Eval, make_env
+from holdfast.config import Eval
+from holdfast.environments import make_env
 from holdfast.records import Record
 
 
