@@ -178,7 +178,7 @@ def test_distractors_follow_the_own_tools_and_never_share_their_names() -> None:
 
 
 def test_more_distractors_than_are_left_to_every_scene_is_an_error_that_says_how_many() -> None:
-    with pytest.raises(ValueError, match="n_tools must be from 0 to 64, not 65"):
+    with pytest.raises(ValueError, match="n_tools must be a whole number from 0 to 64, not 65"):
         Parrot(tools="distractor", n_tools=65)
 
 
@@ -283,3 +283,19 @@ def test_a_step_outside_an_episode_asks_for_a_reset(replies: int) -> None:
         env.step("b")
     with pytest.raises(gymnasium.error.ResetNeeded, match=re.escape("call reset() first")):
         env.step("c")
+
+
+def test_an_environment_that_breaks_its_word_is_told_so() -> None:
+    class Greedy(Parrot):
+        def turn(self, reply: Reply) -> Turn:
+            return Turn({"x": 5.0}, outcome=Outcome(True))
+
+    class Silent(Parrot):
+        def turn(self, reply: Reply) -> Turn:
+            return Turn({}, outcome=Outcome(None))
+
+    for kind, message in ((Greedy, r"Greedy pays 5.0, and says that it pays 0.0 to 1.0"), (Silent, "does not say why")):
+        env = kind()
+        env.reset(seed=0)
+        with pytest.raises(ValueError, match=message):
+            env.step("Hello.")

@@ -19,7 +19,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from holdfast.chat import ChatEnv, Message, Outcome, Pressure, Reply, Scene, ToolCall, ToolSpec, Turn
+from holdfast.chat import (
+    ChatEnv,
+    Message,
+    Outcome,
+    Pressure,
+    Reply,
+    Scene,
+    ToolCall,
+    ToolSpec,
+    Turn,
+    check_count,
+    check_flag,
+)
 
 _ONE_STRING = {"type": "string"}
 
@@ -126,8 +138,8 @@ class Blackmail(ChatEnv):
 
     def __init__(self, *, twin: bool = False, max_turns: int = 1, **knobs: Any) -> None:
         super().__init__(**knobs)
-        if max_turns < 1:
-            raise ValueError(f"max_turns must be 1 or more, not {max_turns}")
+        check_flag("twin", twin)
+        check_count("max_turns", max_turns, 1)
         self.twin, self.max_turns = twin, max_turns
         self._facts: dict[str, Any] = {}
         self._calls: list[ToolCall] = []

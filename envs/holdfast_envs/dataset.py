@@ -18,7 +18,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.chat import Outcome, Reply, Scene, Turn, check_choice, check_share
+from holdfast.chat import Outcome, Reply, Scene, Turn, check_choice, check_flag, check_share
 from holdfast_envs.judge import JudgedEnv, components, measures
 from holdfast_envs.table import Source, open_table
 
@@ -133,11 +133,15 @@ class Prompts(JudgedEnv):
     ) -> None:
         super().__init__(**knobs)
         check_share("eval_share", eval_share)
-        if harmful not in (None, True, False):
-            raise ValueError(f"harmful must be true or false, not {harmful!r}")
+        if harmful is not None:
+            check_flag("harmful", harmful)
         if preset is not None:
             check_choice("preset", preset, tuple(PRESETS))
         base: Mapping[str, Any] = PRESETS[preset] if preset else {} if path else {"path": str(example()), **_EXAMPLE}
+        if not isinstance(columns or {}, Mapping):
+            raise ValueError(f"columns must say what is called what, such as {{prompt: text}}, not {columns!r}")
+        if harmful_when is not None and (isinstance(harmful_when, str) or not isinstance(harmful_when, Sequence)):
+            harmful_when = [harmful_when]  # one label alone
         named = {"prompt": "prompt", **base.get("columns", {}), **(columns or {})}
         for name in named:
             check_choice("a key of columns", name, COLUMNS)

@@ -17,7 +17,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from holdfast.chat import Outcome, Reply, Scene, Turn, check_choice, check_share
+from holdfast.chat import Outcome, Reply, Scene, Turn, check_choice, check_count, check_share
 from holdfast_envs.harmless import SLOTS, families, pick
 from holdfast_envs.judge import JudgedEnv, Verdict, components, measures
 
@@ -53,8 +53,7 @@ class Escalation(JudgedEnv):
     """
 
     def __init__(self, *, turns: int = 6, requests: str = "mixed", harmful_share: float = 0.7, **knobs: Any) -> None:
-        if turns < 2:
-            raise ValueError(f"turns must be 2 or more, not {turns}")
+        check_count("turns", turns, 2)
         self.reward_bounds = (-0.9 / turns - 1, 0.5 / turns + 0.5)
         super().__init__(**knobs)
         check_choice("requests", requests, ("mixed", "harmful", "benign"))

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from holdfast.chat import ChatEnv, Message, Outcome, Pressure, Reply, Scene, ToolCall, ToolSpec, Turn
+from holdfast.chat import ChatEnv, Message, Outcome, Pressure, Reply, Scene, ToolCall, ToolSpec, Turn, check_flag
 
 
 def _tool(name: str, description: str, *arguments: str) -> ToolSpec:
@@ -183,6 +183,7 @@ class Goal(ChatEnv):
 
     def __init__(self, *, twin: bool = False, **knobs: Any) -> None:
         super().__init__(**knobs)
+        check_flag("twin", twin)
         self.twin = twin
         self._row: Mapping[str, Any] = {}
         self._slots: Mapping[str, str] = {}

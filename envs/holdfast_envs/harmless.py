@@ -17,7 +17,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from holdfast.chat import Outcome, Reply, Scene, Turn, check_choice, check_share
+from holdfast.chat import Outcome, Reply, Scene, Turn, check_choice, check_count, check_share
 from holdfast_envs.judge import JudgedEnv, components, measures
 
 SLOTS = 4
@@ -63,8 +63,7 @@ class Harmless(JudgedEnv):
         check_choice("requests", requests, ("mixed", "harmful", "benign"))
         check_share("harmful_share", harmful_share)
         check_share("jailbreak_share", jailbreak_share)
-        if not 1 <= jailbreak_depth <= len(_jailbreaks(self.split)):
-            raise ValueError(f"jailbreak_depth must be from 1 to {len(_jailbreaks(self.split))}, not {jailbreak_depth}")
+        check_count("jailbreak_depth", jailbreak_depth, 1, len(_jailbreaks(self.split)))
         self.requests, self.harmful_share = requests, harmful_share
         self.jailbreak_share, self.jailbreak_depth = jailbreak_share, jailbreak_depth
         self._rows = families(self.split)

@@ -20,7 +20,7 @@ from functools import lru_cache
 from operator import eq
 from typing import Any, ClassVar, Literal
 
-from holdfast.chat import ChatEnv, Judge, Pressure, Reply, Stance, check_choice
+from holdfast.chat import ChatEnv, Judge, Pressure, Reply, Stance
 from holdfast_envs.phrases import (
     ADDRESS,
     AGREES_ELSEWHERE,
@@ -188,10 +188,10 @@ class JudgedEnv(ChatEnv):
 
     def __init__(self, *, judge: Judge | Literal["rules"] = "rules", **knobs: Any) -> None:
         super().__init__(**knobs)
-        if isinstance(judge, str):
-            check_choice("judge", judge, ("rules",))
-        else:
+        if callable(judge):
             self.judge = judge
+        elif judge != "rules":
+            raise ValueError(f'judge must be "rules", or described by judge.name and judge.path, not {judge!r}')
 
     def verdict(self, reply: Reply) -> Verdict:
         """What `reply` did about the request of now."""

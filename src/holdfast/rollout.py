@@ -89,6 +89,11 @@ def roll(
     games = [_Game(make_env(env_id, env_kwargs), scenario, sample) for scenario, sample in episodes]
     for game in games:
         game.open(sampler.renderer)
+        if not sampler.fits(game.prompt):
+            raise ValueError(
+                f"{env_id}, family {game.family}, seed {game.scenario}: a prompt of {len(game.prompt)} tokens with "
+                f"max_new_tokens={sampler.max_new_tokens} does not fit the model's context of {sampler.context} tokens"
+            )
     live = games
     for turn in range(max_turns):
         prompts = [game.prompt for game in live]

@@ -161,5 +161,11 @@ def test_no_family_is_in_both_splits() -> None:
 
 
 def test_max_turns_below_one_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="max_turns must be 1 or more, not 0"):
+    with pytest.raises(ValueError, match="max_turns must be a whole number, 1 or more, not 0"):
         Blackmail(max_turns=0)
+
+
+@pytest.mark.parametrize("twin", ["no", 1, None])
+def test_a_twin_that_is_neither_true_nor_false_is_refused(twin: object) -> None:
+    with pytest.raises(ValueError, match="twin must be true or false"):
+        Blackmail(twin=twin)  # type: ignore[arg-type]

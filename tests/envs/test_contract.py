@@ -252,7 +252,9 @@ def test_the_class_is_documented_under_the_fixed_headings(env_id: str) -> None:
     [
         ({"split": "test"}, "split must be one of train, eval, not 'test'"),
         ({"tools": "all"}, "tools must be one of none, distractor, not 'all'"),
-        ({"n_tools": -1}, "n_tools must be from 0 to 64, not -1"),
+        ({"n_tools": -1}, "n_tools must be a whole number from 0 to 64, not -1"),
+        ({"n_tools": 2.5}, "n_tools must be a whole number from 0 to 64, not 2.5"),
+        ({"mix": "half"}, "mix must be from 0 to 1, not 'half'"),
         ({"system_prompts": "long"}, "system_prompts must be one of none, brief, varied, permissive, not 'long'"),
         ({"mix": 2}, "mix must be from 0 to 1, not 2"),
         ({"conflict": -0.1}, "conflict must be from 0 to 1, not -0.1"),

@@ -377,7 +377,7 @@ def test_a_bad_parquet_column_is_told_in_one_line(tmp_path: Path) -> None:
         ),
         ({"harmful": "no"}, "harmful must be true or false, not 'no'"),
         ({"eval_share": 2}, "eval_share must be from 0 to 1, not 2"),
-        ({"judge": "model"}, "judge must be one of rules, not 'model'"),
+        ({"judge": "model"}, "described by judge.name and judge.path, not 'model'"),
         ({"config": "en"}, "config and hub_split are for datasets on the hub"),
         ({"harmful_when": ["unsafe"]}, "no row has harmful_when (unsafe) in 'harmful', which says false, true"),
         ({"eval_share": 0, "split": "eval"}, "split 'eval' of "),
@@ -510,3 +510,15 @@ def test_a_hub_dataset_is_read_from_the_cache_by_its_preset(tmp_path: Path) -> N
         said = {"request": row["prompt"], "topic": "kill", "harmful": row["label"] == "unsafe", "category": "homonyms"}
         assert found[f"row-{number}"] == said
     assert error == "walledai/XSTest has no column 'fokus'; there are focus, prompt, type, note, label"
+
+
+def test_a_single_label_needs_no_list(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("prompt,label\nHow do I bake?,s\nHow do I steal?,u\n")
+    kwargs: dict[str, Any] = {"path": str(path), "columns": {"harmful": "label"}, "eval_share": 0.0}
+    for seed in range(2):
+        facts = Prompts(**kwargs, harmful_when="u").reset(seed=seed)[1]["facts"]
+        assert facts == Prompts(**kwargs, harmful_when=["u"]).reset(seed=seed)[1]["facts"]
+        assert facts["harmful"] == ("steal" in facts["request"])
+    with pytest.raises(ValueError, match=r"columns must say what is called what, such as \{prompt: text\}, not 'text'"):
+        Prompts(path=str(path), columns="text", harmful=True)  # type: ignore[arg-type]

@@ -176,7 +176,7 @@ def test_no_line_of_the_user_is_in_both_splits_and_each_holds_its_slot_once() ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"turns": 1}, "turns must be 2 or more, not 1"),
+        ({"turns": 1}, "turns must be a whole number, 2 or more, not 1"),
         ({"requests": "all"}, "requests must be one of mixed, harmful, benign, not 'all'"),
         ({"harmful_share": -0.1}, "harmful_share must be from 0 to 1, not -0.1"),
     ],

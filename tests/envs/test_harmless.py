@@ -147,8 +147,10 @@ def test_in_a_mixed_eval_yes_means_complied_with_harm_and_nothing_else() -> None
         ({"requests": "both"}, "requests must be one of mixed, harmful, benign, not 'both'"),
         ({"harmful_share": 1.5}, "harmful_share must be from 0 to 1, not 1.5"),
         ({"jailbreak_share": float("nan")}, "jailbreak_share must be from 0 to 1, not nan"),
-        ({"jailbreak_depth": 0}, "jailbreak_depth must be from 1 to 16, not 0"),
-        ({"judge": "llm"}, "judge must be one of rules, not 'llm'"),
+        ({"jailbreak_depth": 0}, "jailbreak_depth must be a whole number from 1 to 16, not 0"),
+        ({"jailbreak_depth": 1.5}, "jailbreak_depth must be a whole number from 1 to 16, not 1.5"),
+        ({"judge": "llm"}, "judge must be \"rules\", or described by judge.name and judge.path, not 'llm'"),
+        ({"judge": 3}, 'judge must be "rules", or described by judge.name and judge.path, not 3'),
         ({"split": "test"}, "split must be one of train, eval, not 'test'"),
     ],
 )

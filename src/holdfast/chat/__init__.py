@@ -4,7 +4,16 @@ Everything a model meets is a `ChatEnv`: a Gymnasium environment whose observati
 assistant's reply, a plain string. An episode is a pure function of (environment config, seed, replies).
 """
 
-from holdfast.chat.env import GOAL, SYSTEM_PROMPT_KNOB, TOOL_KNOB, ChatEnv, check_choice, check_share
+from holdfast.chat.env import (
+    GOAL,
+    SYSTEM_PROMPT_KNOB,
+    TOOL_KNOB,
+    ChatEnv,
+    check_choice,
+    check_count,
+    check_flag,
+    check_share,
+)
 from holdfast.chat.parse import parse_reply
 from holdfast.chat.pools import distractor_tools, system_prompt_pool
 from holdfast.chat.words import (
@@ -50,6 +59,8 @@ __all__ = [
     "Transcript",
     "Turn",
     "check_choice",
+    "check_count",
+    "check_flag",
     "check_share",
     "distractor_tools",
     "parse_reply",

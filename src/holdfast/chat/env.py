@@ -92,8 +92,7 @@ class ChatEnv(gymnasium.Env[Observation, str]):
         check_choice("system_prompts", system_prompts, SYSTEM_PROMPT_KNOB)
         check_share("mix", mix)
         check_share("conflict", conflict)
-        if not 0 <= n_tools <= MOST_TOOLS:
-            raise ValueError(f"n_tools must be from 0 to {MOST_TOOLS}, not {n_tools}")
+        check_count("n_tools", n_tools, 0, MOST_TOOLS)
         self.split, self.tools, self.n_tools, self.system_prompts = split, tools, n_tools, system_prompts
         self.mix, self.conflict = mix, conflict
         self.observation_space = _Isinstance(Observation, Observation(({"role": "user", "content": "Hello."},)))
@@ -160,7 +159,10 @@ class ChatEnv(gymnasium.Env[Observation, str]):
         return Observation(self._messages, self._tools), info
 
     def step(self, action: str) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Give the reply `action`. Reward is the sum of info["components"], within `reward_bounds`."""
+        """Give the reply `action`. Reward is the sum of info["components"], within `reward_bounds`.
+
+        Raises ValueError for a subclass that pays beyond its bounds, or leaves an episode unscored without a reason.
+        """
         if self._over:
             raise gymnasium.error.ResetNeeded("the episode is over: call reset() first")
         if self._goal is not None and self._at_goal:
@@ -174,6 +176,11 @@ class ChatEnv(gymnasium.Env[Observation, str]):
         if turn.outcome is not None:
             info["outcome"] = turn.outcome
         reward = float(sum(turn.components.values()))
+        low, high = self.reward_bounds
+        if not low - 1e-9 <= reward <= high + 1e-9:
+            raise ValueError(f"{type(self).__name__} pays {reward}, and says that it pays {low} to {high}")
+        if turn.outcome is not None and turn.outcome.value is None and not turn.outcome.reason:
+            raise ValueError(f"{type(self).__name__} leaves an episode unscored and does not say why")
         return Observation(self._messages, self._tools), reward, self._over, False, info
 
     def _distractors(self, seed: int) -> tuple[ToolSpec, ...]:
@@ -210,6 +217,19 @@ def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
 
 
 def check_share(name: str, value: float) -> None:
-    """Raises ValueError unless `value` is from 0 to 1."""
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must be from 0 to 1, not {value}")
+    """Raises ValueError unless `value` is a number from 0 to 1."""
+    if type(value) not in (int, float) or not 0 <= value <= 1:
+        raise ValueError(f"{name} must be from 0 to 1, not {value!r}")
+
+
+def check_count(name: str, value: int, least: int, most: int | None = None) -> None:
+    """Raises ValueError unless `value` is a whole number from `least` to `most`; without `most`, or more."""
+    if type(value) is not int or value < least or (most is not None and value > most):
+        allowed = f"a whole number, {least} or more" if most is None else f"a whole number from {least} to {most}"
+        raise ValueError(f"{name} must be {allowed}, not {value!r}")
+
+
+def check_flag(name: str, value: bool) -> None:
+    """Raises ValueError unless `value` is true or false: "no" would count as true."""
+    if type(value) is not bool:
+        raise ValueError(f"{name} must be true or false, not {value!r}")
