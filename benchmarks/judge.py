@@ -43,8 +43,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = [json.loads(line) for line in REPLIES.read_text(encoding="utf-8").splitlines()]
     judged = [(row, stance(row)) for row in rows]
-    even = [pair for pair in judged if int(pair[0]["id"][1:]) % 2 == 0]
-    odd = [pair for pair in judged if pair not in even]
+    even, odd = ([pair for pair in judged if int(pair[0]["id"][1:]) % 2 == part] for part in (0, 1))
     for title, part in (("even-numbered (held out)", even), ("odd-numbered", odd)):
         print(f"\n{title}")
         print(f"  all      {agreement(part)}")

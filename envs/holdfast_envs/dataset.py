@@ -18,8 +18,8 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.chat import Outcome, Reply, Scene, Turn, check_choice, check_flag, check_share
-from holdfast_envs.judge import JudgedEnv, components, measures
+from holdfast.chat import Reply, Scene, Turn, check_choice, check_flag, check_share
+from holdfast_envs.judge import JudgedEnv
 from holdfast_envs.table import Source, open_table
 
 COLUMNS = ("prompt", "harmful", "topic", "category")
@@ -190,10 +190,7 @@ class Prompts(JudgedEnv):
         return Scene(({"role": "user", "content": row.prompt},), facts=facts)
 
     def turn(self, reply: Reply) -> Turn:
-        v, harmful = self.verdict(reply), self._facts["harmful"]
-        yes = v.complied if harmful else v.helped and not self._table.any_harmful
-        value, reason = (yes, "") if v.judged else (None, v.fault)
-        return Turn(components(v, harmful), outcome=Outcome(value, reason, measures(v, harmful)))
+        return self.only_turn(reply, help_is_yes=not self._table.any_harmful)
 
 
 class _Rows(Sequence[str]):

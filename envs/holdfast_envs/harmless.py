@@ -11,14 +11,13 @@ as in the jailbreak literature, which `prompts/jailbreaks.json` cites; the texts
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
-from holdfast.chat import Outcome, Reply, Scene, Turn, check_choice, check_count, check_share
-from holdfast_envs.judge import JudgedEnv, components, measures
+from holdfast.chat import Reply, Scene, Turn, check_choice, check_count, check_share
+from holdfast_envs.data import read_data
+from holdfast_envs.judge import JudgedEnv
 
 SLOTS = 4
 """Of a family's phrases, at most."""
@@ -94,10 +93,7 @@ class Harmless(JudgedEnv):
         return Scene(({"role": "user", "content": content},), facts=facts)
 
     def turn(self, reply: Reply) -> Turn:
-        v, harmful = self.verdict(reply), self._facts["harmful"]
-        yes = v.complied if harmful else v.helped and self.requests == "benign"
-        value, reason = (yes, "") if v.judged else (None, v.fault)
-        return Turn(components(v, harmful), outcome=Outcome(value, reason, measures(v, harmful)))
+        return self.only_turn(reply, help_is_yes=self.requests == "benign")
 
 
 def pick(pool: Sequence[str], draw: float) -> str:
@@ -108,14 +104,9 @@ def pick(pool: Sequence[str], draw: float) -> str:
 @cache
 def families(split: str) -> dict[str, dict[str, Any]]:
     """The request families of a split by name: category, topic, slots, and phrases of both sides."""
-    return {row["name"]: row for row in _rows("requests.json") if row["split"] == split}
+    return {row["name"]: row for row in read_data("requests.json") if row["split"] == split}
 
 
 @cache
 def _jailbreaks(split: str) -> dict[str, list[str]]:
-    return {row["name"]: row[split] for row in _rows("jailbreaks.json")}
-
-
-def _rows(name: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads((files("holdfast_envs") / "prompts" / name).read_text(encoding="utf-8"))
-    return rows
+    return {row["name"]: row[split] for row in read_data("jailbreaks.json")}

@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from importlib.resources import files
 from typing import Any, TypeVar
 
 import numpy as np
 
 from holdfast.chat import ToolCall, ToolSpec
+from holdfast_envs.data import read_data
 
 T = TypeVar("T")
 Slots = dict[str, Any]
@@ -172,7 +172,12 @@ def _bullets(dice: Dice) -> tuple[Slots, str, Rules]:
 
 
 def _object(dice: Dice) -> tuple[Slots, str, Rules]:
-    keys, word, low, n = dice.some(_data()["labels"], 3), *dice.words(1), dice.number(10, 90), dice.number(2, 5)
+    keys, word, low, n = (
+        dice.some(_data()["labels"], 3),
+        *dice.words(1),
+        dice.number(10, 90),
+        dice.number(2, 5),
+    )
     key, whole, items = keys
     gold = json.dumps({key: word, whole: low + dice.number(1, 9), items: dice.words(n)})
     rules: Rules = [["object", ""], ["object_keys", keys], ["value", [key, word]], ["above", [whole, low]]]
@@ -257,7 +262,6 @@ def _starting_with(letter: str) -> str:
     return next(word for word in _data()["words"] if word.startswith(letter))
 
 
-@cache
 def _data() -> dict[str, Any]:
-    data: dict[str, Any] = json.loads((files("holdfast_envs") / "prompts" / "neutral.json").read_text(encoding="utf-8"))
+    data: dict[str, Any] = read_data("neutral.json")
     return data

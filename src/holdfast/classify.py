@@ -12,14 +12,13 @@ import inspect
 import os
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from holdfast.loading import from_safetensors, in_one_line
 
 CUT = "\n[...]\n"
 """Stands for the middle of a reply that is too long."""
@@ -44,7 +43,7 @@ class Network:
         self.path, self.prompt, self.max_new_tokens, self.batch_size = path, prompt, max_new_tokens, batch_size
         # Not through Path, which would make a hub id of "./name".
         where, trouble = os.path.expanduser(path), f"judge {path}: cannot be loaded"
-        with _in_one_line(trouble):
+        with in_one_line(trouble):
             config = AutoConfig.from_pretrained(where, trust_remote_code=False)
             self.tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
         kinds = config.architectures or []
@@ -65,20 +64,8 @@ class Network:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         # A guard writes on from the last token; a classifier may count positions from the first.
         self.tokenizer.padding_side = "left" if self.guard else "right"
-        with _in_one_line(trouble):
-            kind = AutoModelForCausalLM if self.guard else AutoModelForSequenceClassification
-            model, info = kind.from_pretrained(
-                where,
-                dtype="auto",
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # told below instead
-            )
-        # transformers would go on with random numbers in their place.
-        lacking = sorted([*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])])
-        if lacking:
-            raise ValueError(f"{trouble}: of its weights, {lacking[0]} is missing or of another shape")
+        kind = AutoModelForCausalLM if self.guard else AutoModelForSequenceClassification
+        model = from_safetensors(kind, where, "auto", trouble, f"{trouble}: of its weights")
         self.model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
         self.model.config.pad_token_id = self.tokenizer.pad_token_id  # by which decoders find a row's last token
         # Not every architecture has a limit, and transformers has no common accessor.
@@ -149,19 +136,9 @@ class Network:
         if not self.guard:
             return self.tokenizer(request, reply)
         chat = [{"role": "user", "content": request}, {"role": "assistant", "content": reply}]
-        with _in_one_line(f"judge {self.path}: its chat template refuses a request and a reply"):
+        with in_one_line(f"judge {self.path}: its chat template refuses a request and a reply"):
             # Some templates print today's date, and some ask for a train of thought first.
             text = self.tokenizer.apply_chat_template(
                 chat, tokenize=False, add_generation_prompt=True, date_string="01 Jan 2025", enable_thinking=False
             )
         return self.tokenizer(text, add_special_tokens=False)
-
-
-@contextmanager
-def _in_one_line(what: str) -> Iterator[None]:
-    """Libraries explain themselves over many lines: keep the first."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, TemplateError, SafetensorError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise ValueError(f"{what}: {lines[0] if lines else type(error).__name__}") from None

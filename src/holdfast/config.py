@@ -13,6 +13,7 @@ import re
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -66,9 +67,9 @@ class Environment:
         check_name("name", self.name)
         make_env(self.id, self.kwargs).close()
 
-    @property
+    @cached_property
     def source(self) -> str:
-        """See `source_of`."""
+        """See `source_of`. Read once: the code that runs is the code that was loaded."""
         return source_of(self.id, self.kwargs)
 
 
@@ -138,9 +139,9 @@ class Eval:
         """What the environment is made with."""
         return {**self.kwargs, "split": "eval"}
 
-    @property
+    @cached_property
     def source(self) -> str:
-        """See `source_of`."""
+        """See `source_of`. Read once: the code that runs is the code that was loaded."""
         return source_of(self.env, self.env_kwargs)
 
 

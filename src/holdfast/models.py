@@ -25,12 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
 from holdfast.config import Model
+from holdfast.loading import from_safetensors, in_one_line
 from holdfast.render import Renderer
 
 DTYPES: dict[str, Any] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "auto": "auto"}
@@ -104,19 +105,9 @@ def load(path: Path | str, dtype: str = "float32") -> tuple[PreTrainedModel, Pre
     of its own, or if its tokenizer has no chat template or no end-of-turn token.
     """
     tokenizer = _load_tokenizer(path)
-    with _in_one_line(_trouble(path)), _quiet(bars=not Path(path).is_dir()):
-        model, info = AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=DTYPES[dtype],
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # told below instead
-        )
-    # transformers would go on with random numbers in their place.
-    lacking = sorted([*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])])
-    if lacking:
-        raise ValueError(f"{path}: the weights do not fit config.json: {lacking[0]} is missing or of another shape")
+    misfit = f"{path}: the weights do not fit config.json"
+    with _quiet(bars=not Path(path).is_dir()):
+        model = from_safetensors(AutoModelForCausalLM, path, DTYPES[dtype], _trouble(path), misfit)
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 
 
@@ -127,7 +118,7 @@ def _load_tokenizer(path: Path | str) -> PreTrainedTokenizerBase:
         raise ValueError(f"{path}: no such model folder")
     if here and not (Path(path) / "config.json").is_file():
         raise ValueError(f"{path}: not a model folder: it has no config.json")
-    with _in_one_line(_trouble(path)), _quiet(bars=not here):
+    with in_one_line(_trouble(path)), _quiet(bars=not here):
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     Renderer(tokenizer)
     return tokenizer
@@ -167,7 +158,7 @@ def _sorted_tensors(paths: Iterable[Path]) -> Iterator[tuple[str, Tensor]]:
     """Every (name, tensor) in some safetensors files, by name."""
     where: dict[str, Path] = {}
     for path in paths:
-        with _in_one_line(f"{path}: cannot be read"), safe_open(path, framework="pt") as file:
+        with in_one_line(f"{path}: cannot be read"), safe_open(path, framework="pt") as file:
             where.update(dict.fromkeys(file.keys(), path))
     for name in sorted(where):
         with safe_open(where[name], framework="pt") as file:
@@ -240,16 +231,6 @@ def _dequantise(gguf: Path, out: Path) -> None:
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings), dtype=torch.float32)
     model.load_state_dict(quantised.state_dict())
     save(model, tokenizer, out)
-
-
-@contextmanager
-def _in_one_line(what: str) -> Iterator[None]:
-    """Libraries explain themselves over many lines: keep the first. Our own errors pass as they are."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise ValueError(f"{what}: {lines[0] if lines else type(error).__name__}") from None
 
 
 @contextmanager

@@ -89,11 +89,10 @@ def roll(
     games = [_Game(make_env(env_id, env_kwargs), scenario, sample) for scenario, sample in episodes]
     for game in games:
         game.open(sampler.renderer)
-        if not sampler.fits(game.prompt):
-            raise ValueError(
-                f"{env_id}, family {game.family}, seed {game.scenario}: a prompt of {len(game.prompt)} tokens with "
-                f"max_new_tokens={sampler.max_new_tokens} does not fit the model's context of {sampler.context} tokens"
-            )
+        try:
+            sampler.check(game.prompt)
+        except ValueError as error:
+            raise ValueError(f"{env_id}, family {game.family}, seed {game.scenario}: {error}") from None
     live = games
     for turn in range(max_turns):
         prompts = [game.prompt for game in live]

@@ -107,7 +107,7 @@ class Sampler:
             raise ValueError(f"{len(prompts)} prompts but keys for {len(keys)}")
         rows: dict[tuple[int, ...], list[Row]] = {}
         for i, prompt in enumerate(prompts):
-            self._check(prompt)
+            self.check(prompt)
             rows.setdefault(tuple(prompt), []).extend((i, j) for j in range(len(keys[i])))
         result: list[list[Any]] = [[None] * len(row_keys) for row_keys in keys]
         total = sum(len(row_keys) for row_keys in keys)
@@ -127,7 +127,8 @@ class Sampler:
         """Whether the model's context holds the prompt and max_new_tokens more."""
         return len(prompt) + self.max_new_tokens <= self.context
 
-    def _check(self, prompt: Sequence[int]) -> None:
+    def check(self, prompt: Sequence[int]) -> None:
+        """Raises ValueError for a prompt without tokens, or one that does not fit."""
         if not prompt:
             raise ValueError("a prompt needs at least one token")
         if not self.fits(prompt):
