@@ -10,6 +10,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
+from hypothesis import settings
+
+# The same examples every time, so that a change is judged by what it did: HYPOTHESIS_PROFILE=search looks for new ones.
+settings.register_profile("holdfast", derandomize=True)
+settings.register_profile("search", max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "holdfast"))
 
 CONTEXT = 1024
 # As the embedded model's: tools in the system turn, one line each.
