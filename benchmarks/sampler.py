@@ -3,23 +3,34 @@
     python benchmarks/sampler.py
 
 Both draw 8 samples of at most 48 tokens for each of 16 mailbox prompts, in turns, three times; the best time counts.
-Prints tokens per second of each and their ratio.
+Prints tokens per second of each and their ratio. Then the same for prefilling prompts alone, with what they begin with
+in common computed once, against every prompt whole in one pass:
+
+    turns     the prompts of 4 x 8 episodes of at most 6 turns
+    tools     32 requests, each under one and the same system prompt with tools
+    nothing   each of these by itself, which is what cutting into segments costs where there is nothing to share
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.resources import as_file, files
 
 import torch
+from transformers import PreTrainedModel
 
+from holdfast.chat import Observation
+from holdfast.environments import make_env
 from holdfast.models import load
+from holdfast.prefix import Prefixes
 from holdfast.render import Renderer
-from holdfast.rollout import make_env
-from holdfast.sampler import Sampler
+from holdfast.rollout import roll
+from holdfast.sampler import ROOM, Sampler
 
 PROMPTS, GROUP, NEW_TOKENS, ROUNDS = 16, 8, 48, 3
+RULES = {"split": "train", "judge": {"name": "rules"}}
 
 
 def main() -> None:
@@ -48,16 +59,56 @@ def main() -> None:
         new = out[:, width:]
         return int((new != tokenizer.pad_token_id).sum())
 
+    compare({"holdfast": ours, "generate": peer}, "new tokens")
+    tools = [common(renderer)]
+    for name, calls, together in [("turns", turns(sampler), True), ("tools", tools, True), ("nothing", tools, False)]:
+        segments = partial(prefill, model, renderer, calls, together=together)
+        compare({name: segments, "whole": partial(prefill, model, None, calls, together=False)}, "prompt tokens")
+
+
+def compare(contenders: dict[str, Callable[[], int]], unit: str) -> None:
+    """Run each in turns, print what it does in a second at best, and the ratio of the first to the last."""
     speeds: dict[str, float] = {}
-    contenders: dict[str, Callable[[], int]] = {"holdfast": ours, "generate": peer}
     for _ in range(ROUNDS):
         for name, run in contenders.items():
             start = time.perf_counter()
             tokens = run()
             speeds[name] = max(speeds.get(name, 0.0), tokens / (time.perf_counter() - start))
     for name, speed in speeds.items():
-        print(f"{name:10} {speed:8.0f} new tokens/s")
-    print(f"ratio      {speeds['holdfast'] / speeds['generate']:8.2f}")
+        print(f"{name:10} {speed:8.0f} {unit}/s")
+    first, *_, last = speeds.values()
+    print(f"ratio      {first / last:8.2f}")
+
+
+Call = Sequence[tuple[int, ...]]
+
+
+def prefill(model: PreTrainedModel, renderer: Renderer | None, calls: Sequence[Call], *, together: bool) -> int:
+    """Prefill the prompts of one call after the other, cut where `renderer` ends turns; nothing is shared if apart."""
+    ends = renderer.end_ids if renderer else ()
+    prefixes = Prefixes(model, ends, ROOM)
+    with torch.inference_mode():
+        for call in calls:
+            prefixes.renew()
+            for ids in sorted(set(call), key=len, reverse=True):
+                (prefixes if together else Prefixes(model, ends, ROOM)).prefill(ids)
+    return sum(len(ids) for call in calls for ids in set(call))
+
+
+def turns(sampler: Sampler) -> list[Call]:
+    """The prompts of every turn of talks that go on."""
+    pairs = [(scenario, sample) for scenario in range(4) for sample in range(GROUP)]
+    talks = roll("holdfast_envs:holdfast/Escalation-v0", RULES, pairs, sampler, stream=("benchmark",), max_turns=6)
+    return [[talk.prompts[turn] for talk in talks if len(talk.prompts) > turn] for turn in range(6)]
+
+
+def common(renderer: Renderer) -> Call:
+    """Requests under the system prompt and the tools of the first."""
+    env = make_env("holdfast_envs:holdfast/Harmless-v1", {**RULES, "tools": "distractor", "system_prompts": "varied"})
+    seen = [env.reset(seed=seed)[0] for seed in range(32)]
+    system = seen[0].messages[0]
+    assert system["role"] == "system"
+    return [tuple(renderer.prompt_ids(Observation((system, one.messages[-1]), seen[0].tools))) for one in seen]
 
 
 if __name__ == "__main__":

@@ -98,7 +98,11 @@ def test_a_wrong_command_line_is_told_in_one_line(
         (["steps=[6,6]"], ["steps", "[6, 6]", "rising"]),
         (["-m", "init=generic,advice", "steps=[0]"], ["steps", "[0]"]),
         (["seed=-1"], ["seed", "-1", "0 or more"]),
-        (["threads=0"], ["threads", "0", "1 or more"]),
+        (["launch.threads=0"], ["launch", "threads", "0", "1 or more"]),
+        (["launch.processes=0"], ["launch", "processes", "0", "1 or more"]),
+        (["launch.accelerate=gone.yaml"], ["gone.yaml"]),
+        (["launch.save_every=0"], ["save_every", "0", "1 or more"]),
+        (["report_to=[tensorbord]"], ["report_to", "'tensorbord'", "tensorboard, trackio, wandb"]),
         (["margins.retention=1.5"], ["margins.retention", "1.5"]),
         (["evals.blackmail.samples=0"], ["evals.blackmail", "samples", "1 or more"]),
         (["model=hub"], ["model.path"]),
@@ -226,4 +230,4 @@ def test_a_setting_at_its_default_is_told_from_a_misspelt_one(capfd: pytest.Capt
         == "holdfast: error: algo.beta is at its default; to set it, put a plus before it: +algo.beta=...\n"
     )
     misspelt = called(capfd, "run", "algo.betaa=0.1")
-    assert misspelt.stderr.startswith("holdfast: error: algo.betaa is no setting; allowed are prompts_per_step, ")
+    assert misspelt.stderr.startswith("holdfast: error: algo.betaa is no setting; allowed are name, prompts_per_step, ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -14,7 +15,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from holdfast.config import Arm, build, conf_dir, first_difference, read_arm
+from holdfast.config import Arm, build, conf_dir, first_difference, read_arm, unbuild
+from holdfast.job import Launch
 from holdfast.judges import Classifier
 from holdfast.launch import write_arm
 
@@ -136,9 +138,9 @@ def test_the_first_difference_is_named_with_both_values() -> None:
 
 def test_what_is_written_for_an_arm_reads_back_as_the_same_arm(tmp_path: Path) -> None:
     cfg: DictConfig = compose("config", [f"runs={tmp_path}", "init=advice", "seed=3", "algo.lr=3e-5"])
-    folder, threads = write_arm(cfg)
+    folder, job = write_arm(cfg)
     plain = yaml.safe_load((folder / "arm.yaml").read_text(encoding="utf-8"))
-    assert threads is None
+    assert job.launch == Launch()
     assert folder == tmp_path / "study/arms/pocket-advice-chat-grpo-s3"
     assert (plain["name"], plain["grid"]) == (folder.name, [0, 8, 16, 24, 32])
     assert read_arm(folder).curriculum[0].algo.lr == 3e-5
@@ -166,3 +168,31 @@ def test_the_classifier_of_conf_is_the_classifier_of_the_code() -> None:
     plain = yaml.safe_load((conf_dir() / "judge/classifier.yaml").read_text(encoding="utf-8"))
     settings = {key: value for key, value in plain.items() if key not in ("name", "path")}
     assert settings == {spec.name: spec.default for spec in fields(Classifier) if spec.name != "path"}
+
+
+def test_what_is_built_can_be_taken_apart_and_built_again(tmp_path: Path) -> None:
+    cfg: DictConfig = compose("config", [f"runs={tmp_path}", "launch.processes=2", "launch.threads=3"])
+    folder, job = write_arm(cfg)
+    arm = read_arm(folder)
+    assert (job.launch.processes, job.launch.threads, job.report_to) == (2, 3, ())
+    assert build(json.loads(json.dumps(unbuild(job)))) == job
+    assert build(json.loads(json.dumps(unbuild(arm)))) == arm
+
+
+def test_how_an_arm_is_launched_and_watched_is_not_written_down_with_it(tmp_path: Path) -> None:
+    plain = write_arm(compose("config", [f"runs={tmp_path}"]))[0] / "arm.yaml"
+    before = plain.read_text(encoding="utf-8")
+    write_arm(compose("config", [f"runs={tmp_path}", "launch.processes=2", "report_to=[tensorboard]"]))
+    assert plain.read_text(encoding="utf-8") == before
+
+
+def test_an_accelerate_config_says_how_many_processes_there_are(tmp_path: Path) -> None:
+    file = tmp_path / "fsdp.yaml"
+    file.write_text("distributed_type: FSDP\nnum_processes: 8\nnum_machines: 2\n")
+    assert Launch(accelerate=str(file)).here == 4  # 8 / 2
+    with pytest.raises(ValueError, match="processes must be left out with accelerate="):
+        Launch(accelerate=str(file), processes=2)
+    for text in ("distributed_type: FSDP\n", "- a list\n", "{not yaml\n"):
+        file.write_text(text)
+        with pytest.raises(ValueError, match="accelerate must be a config file with num_processes, not"):
+            Launch(accelerate=str(file))

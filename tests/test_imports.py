@@ -37,19 +37,25 @@ TABLE = {
     "judges": "chat classify",
     "loading": "",
     "environments": "chat judges",
-    "config": "environments persistence train",
+    "config": "environments job persistence train",
+    "job": "trackers",
+    "trackers": "",
     "render": "chat",
-    "wave": "",
+    "prefix": "",
+    "wave": "prefix",
     "models": "config loading render",
-    "sampler": "render wave",
+    "sampler": "prefix render wave",
     "rollout": "chat environments render sampler",
     "corpora.*": "chat corpora.*",
-    "train.*": "chat corpora corpora.* models render rollout sampler train",
+    "train.*": "chat corpora corpora.* models render rollout sampler train train.*",
     "evals.*": "chat config environments evals.* models records render rollout sampler",
     # the main path and its doors
-    "logbook": "config records store",
-    "study": "config corpora evals.* logbook models records render store train train.*",
-    "launch": "config",
+    "logbook": "config records store trackers",
+    "stages": "config evals.* models records render train train.*",
+    "worker": "config job logbook train train.*",
+    "segments": "config job logbook store worker",
+    "study": "config corpora job logbook segments stages store trackers train",
+    "launch": "config job",
     "browse": "chat config",
     "play": "browse chat config environments models render",
     "rescore": "config evals.* records",
@@ -60,7 +66,7 @@ TABLE = {
 }
 LIGHT = (
     "browse", "chat", "cli", "config", "evals", "judges", "launch", "logbook", "persistence", "play", "records",
-    "report", "rescore", "study",
+    "report", "rescore", "study", "trackers", "worker",
 )  # fmt: skip
 
 

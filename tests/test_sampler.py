@@ -12,6 +12,7 @@ from scipy import stats
 from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from holdfast.models import load
+from holdfast.prefix import Prefixes, cuts
 from holdfast.render import Renderer
 from holdfast.sampler import Sample, Sampler, StreamKey, uniforms
 from holdfast.wave import BLOCK
@@ -52,6 +53,32 @@ def model(request: pytest.FixtureRequest) -> PreTrainedModel:
 def prompts(lengths: tuple[int, ...] = LENGTHS) -> list[list[int]]:
     rng = np.random.default_rng(0)
     return [rng.integers(6, 320, length).tolist() for length in lengths]
+
+
+END, REPLY = 1, 5  # ends every turn of `talk`; opens a reply
+WORDS = [token for token in range(6, 320) if token % 12 != 1]  # that end nothing
+
+
+def turn(length: int) -> list[int]:
+    return [4, *np.random.default_rng(length).choice(WORDS, length - 2).tolist(), END]
+
+
+def talk(*lengths: int) -> list[int]:
+    """A prompt of turns with so many tokens each, and one more token that opens the reply."""
+    return [token for length in lengths for token in turn(length)] + [REPLY]
+
+
+def later(prompt: list[int], reply: int, user: int) -> list[int]:
+    """The prompt of the next turn: a reply and a user's turn of so many tokens more."""
+    return [*prompt, *turn(reply)[1:], *turn(user + 1), REPLY]
+
+
+# Turns 1, 2 and 3 of two episodes that part after turn 1. A segment ends after 100 tokens (system), 171 (+ 70 of the
+# user and 1 that opens the reply), then every reply of 40, user's turn of 50 and opening of a reply: 262, 353.
+OPENING = talk(100, 70)
+TURNS = [[OPENING], [later(OPENING, 41 + i, 49 - i) for i in (0, 4)]]
+TURNS.append([later(prompt, 41 - i, 49 + i) for i, prompt in enumerate(TURNS[1])])
+SYSTEM_IN_COMMON = [talk(100, 30), talk(100, 70), talk(100, 90), talk(100, 20, 20, 40)]
 
 
 def keys(count: int, samples: int) -> list[list[StreamKey]]:
@@ -198,6 +225,74 @@ def test_a_prompt_is_prefilled_once_however_many_samples_and_copies_it_has(rende
         [first, second, first], [[("a", i) for i in range(12)], [("b", 0)], [("c", i) for i in range(13)]]
     )
     assert sorted(shape for shape in passes if shape[1] > 1) == [(1, 30), (1, 40)]
+
+
+def prefilled(passes: list[tuple[int, int]]) -> list[int]:
+    """The tokens of every pass over a prompt; decoding passes have 8 rows or more."""
+    return [shape[1] for shape in passes if shape[0] == 1]
+
+
+def test_what_prompts_begin_with_in_common_is_prefilled_once(renderer: Renderer) -> None:
+    model = network()
+    passes = watched(model)
+    Sampler(model, renderer, max_new_tokens=4).sample(SYSTEM_IN_COMMON, keys(4, 2))
+    # Longest first: 100 of the system's turn, then what each has beyond it: 90 + 1, 20 + 20 + 40 + 1, 70 + 1, 30 + 1.
+    assert prefilled(passes) == [100, 91, 81, 71, 31]
+
+
+def test_the_prompt_of_a_turn_is_prefilled_from_where_the_last_turn_s_ended(renderer: Renderer) -> None:
+    model = network()
+    passes = watched(model)
+    sampler = Sampler(model, renderer, max_new_tokens=4)
+    fed = []
+    for prompts in TURNS:
+        sampler.sample(prompts, keys(len(prompts), 1))
+        fed.append(prefilled(passes))
+        passes.clear()
+    # 40 of the reply, 50 of the user and 1 that opens the reply at every turn of each: 535 tokens and not 1401.
+    assert fed == [[100, 71], [91, 91], [91, 91]]
+
+
+def test_sharing_what_prompts_begin_with_changes_no_bit(model: PreTrainedModel, renderer: Renderer) -> None:
+    shared = Sampler(model, renderer, max_new_tokens=12)
+    for prompts in [SYSTEM_IN_COMMON, *TURNS, TURNS[2][::-1]]:
+        together = shared.sample(prompts, keys(len(prompts), 2))
+        for i, prompt in enumerate(prompts):
+            alone = Sampler(model, renderer, max_new_tokens=12).sample([prompt], keys(len(prompts), 2)[i : i + 1])
+            assert alone == [together[i]]
+
+
+def test_the_cuts_of_a_prompt_are_those_of_the_next_turn_s() -> None:
+    assert cuts(tuple(OPENING), {END}) == [100, 171]
+    assert [cuts(tuple(prompt), {END}) for prompt in TURNS[2]] == [[100, 171, 262, 353]] * 2
+    # A segment that another follows has 64 tokens or more, the one that opens a reply counted in.
+    assert cuts(tuple(talk(63, 63)), {END}) == [127]
+    assert cuts(tuple(talk(64, 62)), {END}) == [64, 127]
+    assert cuts(tuple(talk(64, 64, 20)), {END}) == [64, 128, 149]
+    # What is longer than the opening of a reply is a turn.
+    assert cuts((*turn(100), *WORDS), {END}) == [100, 100 + len(WORDS)]
+    assert cuts(tuple(WORDS), {END}) == [len(WORDS)]
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    model = network()
+    # 2 layers x key and value x 2 heads x 8 numbers x 4 bytes a token, and 320 logits of 4 bytes a segment.
+    token, segment = 256, 1280
+    with torch.inference_mode():
+        ample = Prefixes(model, {END}, room=2**30)
+        tight = Prefixes(model, {END}, room=171 * token + 2 * segment)
+        for prompts, tokens, segments in [
+            (TURNS[0], 171, 2),
+            (TURNS[1], 171 + 2 * 91, 4),
+            (SYSTEM_IN_COMMON, 171 + 2 * 91 + 91 + 81 + 31, 7),  # the system's turn and talk(100, 70) are known
+            (TURNS[0], 171 + 91 + 81 + 31, 5),  # turn 2 was forgotten
+        ]:
+            ample.renew()
+            tight.renew()
+            for prompt in prompts:
+                assert torch.equal(ample.prefill(tuple(prompt)).logits, tight.prefill(tuple(prompt)).logits)
+            assert ample.held == tokens * token + segments * segment
+            assert tight.held <= tight.room
 
 
 def test_finished_rows_leave_the_batch(renderer: Renderer) -> None:

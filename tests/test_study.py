@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 PATH = os.pathsep.join([str(ROOT / "src"), str(ROOT / "envs"), os.environ.get("PYTHONPATH", "")])
 MODEL = ["model=pocket"]
 SMALL = [
-    "threads=1", "steps=[1,2]", "budget.evals.scenarios=6", "budget.evals.samples=1", "budget.max_new_tokens=24",
+    "launch.threads=1", "steps=[1,2]", "budget.evals.scenarios=6", "budget.evals.samples=1", "budget.max_new_tokens=24",
     "budget.prior.size=20", "budget.prior.steps=2", "budget.prior.batch_tokens=1024",
     "budget.sft.size=20", "budget.sft.steps=2", "budget.sft.batch_tokens=1024",
     "budget.rl.prompts_per_step=2", "budget.rl.group=2", "budget.kl.prompts=2", "budget.kl.samples=1",
@@ -128,6 +128,51 @@ def test_a_longer_run_goes_on_from_a_shorter_one(runs: Path, arm: Path) -> None:
     assert shorter == read_records(arm / "records.jsonl")
 
 
+def test_fewer_evaluated_steps_are_all_in_the_store(runs: Path, arm: Path) -> None:
+    fewer = [word for word in SMALL if not word.startswith("steps")]
+    fewer += ["steps=[2]", "launch.save_every=1"]
+    said = holdfast("run", *MODEL, *fewer, f"runs={runs}", "name=fewer", "init=advice")
+    assert "nothing to train" in said
+    (folder,) = (runs / "fewer/arms").iterdir()
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["kind"] == "train"] == [1, 2]
+
+
+def test_a_tracker_mirrors_the_metrics_of_stages_that_are_reused(runs: Path, arm: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    before = final(arm)
+    watched = ["report_to=[tensorboard]", f"runs={runs}", "name=small", "init=advice"]
+    assert "nothing to train" in holdfast("run", *MODEL, *SMALL, *watched)
+    assert final(arm) == before
+    events = EventAccumulator(str(runs / "small/tensorboard" / arm.name))
+    events.Reload()
+    curves = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    rows = [json.loads(line) for line in (arm / "metrics.jsonl").read_text().splitlines()]
+    for kind, key in (("train", "reward"), ("train", "entropy"), ("kl", "kl")):
+        kept = [(row["step"], pytest.approx(row[key], rel=1e-6)) for row in rows if row["kind"] == kind]
+        assert curves[f"{kind}/{key}"] == kept
+    for step, rate in curves["eval/overrefusal/rate"]:
+        said = [r.value for r in read_records(arm / "records.jsonl") if (r.eval, r.step) == ("overrefusal", step)]
+        scored = [value for value in said if value is not None]
+        assert rate == pytest.approx(sum(scored) / len(scored))
+    assert {path.name for path in (runs / "small/tensorboard").iterdir()} == {
+        arm.name, f"{arm.name}.prior", f"{arm.name}.advice",
+    }  # fmt: skip
+
+
+def test_an_arm_whose_policy_collapses_says_so_and_keeps_what_it_has(runs: Path, arm: Path) -> None:
+    collapsing = ["steps=[1,4]", "+algo.min_entropy=100", f"runs={runs}", "name=collapsed", "init=advice"]
+    command = [sys.executable, "-m", "holdfast", "run", *MODEL, *SMALL[:1], *SMALL[2:], *collapsing]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "entropy" in done.stderr
+    assert "grpo chat to step 1" in done.stdout
+    (folder,) = (runs / "collapsed/arms").iterdir()
+    assert not (folder / "done.json").exists()
+
+
 def test_rescoring_changes_nothing_while_the_judges_are_the_same(runs: Path, arm: Path) -> None:
     before = final(arm)
     assert f"{arm}: 0 of 72 outcomes changed" in holdfast("rescore", str(runs / "small"))
@@ -204,3 +249,17 @@ def test_two_stages_on_one_environment_meet_different_scenarios(runs: Path) -> N
     rewards = [row["step"] for row in map(json.loads, (done.parent / "metrics.jsonl").read_text().splitlines())
                if row["kind"] == "train"]  # fmt: skip
     assert rewards == [1, 2]
+
+
+def test_an_arm_with_two_processes_ends_as_one_with_one_does(checkpoint: Path, tmp_path: Path) -> None:
+    tiny = ["model=hub", f"model.path={checkpoint}", "budget=pocket", "init=none", "control=none", "steps=[1]"]
+    tiny += [word for word in SMALL[2:] if "prior" not in word and "sft" not in word]
+    said = holdfast("run", *tiny, f"runs={tmp_path}", "name=two", "launch.threads=2", "launch.processes=2")
+    # A model, four evals at steps 0 and 1, a segment and its KL.
+    assert "[11/11] kl chat to step 1" in said
+    (arm,) = (tmp_path / "two/arms").iterdir()
+    assert len(read_records(arm / "records.jsonl")) == 4 * 6 * 2
+    assert "nothing to train" in holdfast("run", *tiny, f"runs={tmp_path}", "name=two", "launch.threads=2")
+    objects = tmp_path / "store/objects"
+    assert not list(objects.glob("grpo-*/.ranks"))
+    assert len(list(objects.glob("grpo-*"))) == 1

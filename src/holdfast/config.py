@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -21,12 +21,12 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from holdfast.environments import make_env, source_of
+from holdfast.job import Job, Launch, check_name
 from holdfast.persistence import MEASURES, Margins
-from holdfast.train import GRPO, Install
+from holdfast.train import GRPO, PPO, Install
 
 MODELS = ("pocket", "smollm2", "hub")
 DTYPES = ("float32", "bfloat16")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,12 +90,13 @@ class Stage:
 
     name: str
     env: Environment
-    algo: GRPO
+    algo: GRPO | PPO
     steps: tuple[int, ...]
     """Evaluate after these RL steps, counted from the start of the stage; the last is its length. 1 or more, rising."""
 
     def __post_init__(self) -> None:
         check_name("name", self.name)
+        check_name("algo.name", self.algo.name)
         if self.env.kwargs.get("split", "train") != "train":
             raise ValueError(f"env.kwargs.split must be train, not {self.env.kwargs['split']!r}: the rest is held out")
         if not self.steps or any(after <= before for before, after in pairwise((0, *self.steps))):
@@ -184,7 +185,7 @@ class Arm:
     @property
     def name(self) -> str:
         """Such as "pocket-advice-chat-grpo-s0": says everything that arms of one study may differ in."""
-        stages = [f"{stage.name}-{type(stage.algo).__name__.lower()}" for stage in self.curriculum]
+        stages = [f"{stage.name}-{stage.algo.name}" for stage in self.curriculum]
         return "-".join([self.model.label, self.init.name, *stages, f"s{self.seed}"])
 
     @property
@@ -197,26 +198,9 @@ class Arm:
         return grid
 
 
-@dataclass(frozen=True, kw_only=True)
-class Launch:
-    """Where an arm is run, and with how many threads: nothing that its results should depend on."""
-
-    name: str
-    """The study's."""
-    runs: str
-    """The folder of run folders."""
-    threads: int | None
-    """1 or more; None for every core this process may use."""
-
-    def __post_init__(self) -> None:
-        check_name("name", self.name)
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads must be 1 or more, or null for all, not {self.threads}")
-
-
 SCHEMA: dict[str, type[Any]] = {
     f"holdfast.config.{cls.__name__}": cls
-    for cls in (Arm, Divergence, Environment, Eval, GRPO, Init, Install, Launch, Margins, Model, Stage)
+    for cls in (Arm, Divergence, Environment, Eval, GRPO, Init, Install, Job, Launch, Margins, Model, PPO, Stage)
 }
 """What `_target_` may name, and nothing else."""
 
@@ -255,6 +239,16 @@ def build(node: Any, where: str = "") -> Any:
         raise ValueError(f"{where}: {error}" if where else str(error)) from None
 
 
+def unbuild(value: Any) -> Any:
+    """What `build` makes `value` from."""
+    if is_dataclass(value):
+        inner = {spec.name: unbuild(getattr(value, spec.name)) for spec in fields(value)}
+        return {"_target_": f"holdfast.config.{type(value).__name__}", **inner}
+    if isinstance(value, Mapping):
+        return {key: unbuild(item) for key, item in value.items()}
+    return [unbuild(item) for item in value] if isinstance(value, tuple) else value
+
+
 def _fits(value: Any, hint: Any) -> bool:
     """Whether `value` is what the annotation `hint` says. Whole numbers are numbers; True is not one."""
     origin, arguments = get_origin(hint), get_args(hint)
@@ -273,8 +267,8 @@ def _fits(value: Any, hint: Any) -> bool:
 
 def read_arm(folder: Path) -> Arm:
     """The arm that `arm.yaml` in a run folder describes. Its name and grid stand there for readers alone."""
-    plain = yaml.safe_load((folder / "arm.yaml").read_text(encoding="utf-8"))
-    arm: Arm = build({key: value for key, value in plain.items() if key not in ("name", "grid")})
+    given = yaml.safe_load((folder / "arm.yaml").read_text(encoding="utf-8"))
+    arm: Arm = build({key: value for key, value in given.items() if key not in ("name", "grid")})
     return arm
 
 
@@ -293,12 +287,6 @@ def first_difference(old: Any, new: Any, where: str = "") -> tuple[str, Any, Any
 def _called(item: Any, index: int) -> str:
     """How an error names an item of a list: by its name, if it has one."""
     return str(item["name"]) if isinstance(item, dict) and "name" in item else str(index)
-
-
-def check_name(key: str, name: str) -> None:
-    """Raises ValueError unless `name` can be part of a file name everywhere."""
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"{key} must be letters, digits, dots, _ and -, starting with a letter or digit, not {name!r}")
 
 
 def conf_dir() -> Path:

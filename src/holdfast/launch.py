@@ -24,9 +24,10 @@ from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from holdfast.config import SCHEMA, Arm, Launch, build, conf_dir, first_difference
+from holdfast.config import SCHEMA, Arm, build, conf_dir, first_difference, unbuild
+from holdfast.job import COLLAPSED, Job, Launch
 
-_MATERIAL = ("env", "judge", "algo", "steps", "budget")  # what a curriculum and installs are put together from
+_MATERIAL = ("env", "judge", "algo", "steps", "budget")  # what stages and installs are put together from
 
 
 @dataclass(frozen=True)
@@ -69,51 +70,52 @@ def launch(arguments: Sequence[str]) -> Launched:
 def _run_arm(cfg: DictConfig) -> tuple[Path, int]:
     """Check the config of one arm, write it to its folder, and run it. Returns the folder and the exit status."""
     try:
-        folder, threads = write_arm(cfg)
+        folder, job = write_arm(cfg)
     except (ValueError, OSError, OmegaConfBaseException) as error:
         # Hydra would print the overrides too, and go on with the next job.
         print(f"holdfast: error: {_in_one_line(error)}", file=sys.stderr)
         raise SystemExit(2) from None
-    done = subprocess.run([sys.executable, "-m", "holdfast.study", str(folder)], env=_environment(threads), check=False)
+    command = [sys.executable, "-m", "holdfast.study", str(folder), json.dumps(unbuild(job))]
+    done = subprocess.run(command, env=_environment(job.launch), check=False)
     if done.returncode == 2:  # the process said why
         raise SystemExit(2)
-    if done.returncode:
+    if done.returncode not in (0, COLLAPSED):
         how = f"was killed by signal {-done.returncode}" if done.returncode < 0 else "crashed"
         print(f"holdfast: error: {folder.name} {how}; see {folder / 'log.txt'}", file=sys.stderr)
     return folder, done.returncode
 
 
-def write_arm(cfg: DictConfig) -> tuple[Path, int | None]:
-    """Check one arm's config and write study.yaml and arm.yaml; returns the arm's folder and how many threads it gets.
+def write_arm(cfg: DictConfig) -> tuple[Path, Job]:
+    """Check one arm's config and write study.yaml and arm.yaml; returns the arm's folder and what else was asked for.
 
     Raises ValueError for a mistake in the config, and if study.yaml, or arm.yaml of a finished arm, says otherwise.
     """
-    plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    known = [field.name for cls in (Launch, Arm) for field in fields(cls) if field.name != "study"]
-    for key in plain:
+    given: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    known = [field.name for cls in (Job, Arm) for field in fields(cls) if field.name != "study"]
+    for key in given:
         if key not in (*known, *_MATERIAL):
             raise ValueError(f"{key} is no setting; allowed are {', '.join([*known, *_MATERIAL])}")
-    if not plain.get("evals"):
+    if not given.get("evals"):
         raise ValueError("evals must hold at least one eval")
-    plain["evals"] = [{"name": name, **row} for name, row in plain["evals"].items()]
-    place: Launch = build(_part(plain, Launch))
-    asked = _part({**plain, "study": place.name}, Arm)
+    given["evals"] = [{"name": name, **row} for name, row in given["evals"].items()]
+    job: Job = build(_part(given, Job))
+    asked = _part({**given, "study": job.name}, Arm)
     arm: Arm = build(asked)
 
-    run = Path(place.runs) / arm.study
+    run = Path(job.runs) / arm.study
     run.mkdir(parents=True, exist_ok=True)
     shared = {"evals": [asdict(row) for row in arm.evals], "kl": asdict(arm.kl), "margins": asdict(arm.margins)}
     _write(run / "study.yaml", {"name": arm.study, "control": arm.control, **shared}, keep=True)
     folder = run / "arms" / arm.name
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "arm.yaml", {"name": arm.name, "grid": arm.grid, **asked}, keep=(folder / "done.json").exists())
-    return folder, place.threads
+    return folder, job
 
 
-def _part(plain: Mapping[str, Any], cls: type[Any]) -> dict[str, Any]:
+def _part(given: Mapping[str, Any], cls: type[Any]) -> dict[str, Any]:
     """What of a config makes a `cls`."""
-    given = {field.name: plain[field.name] for field in fields(cls) if field.name in plain}
-    return {"_target_": f"holdfast.config.{cls.__name__}", **given}
+    part = {field.name: given[field.name] for field in fields(cls) if field.name in given}
+    return {"_target_": f"holdfast.config.{cls.__name__}", **part}
 
 
 def _write(path: Path, data: Mapping[str, Any], *, keep: bool) -> None:
@@ -135,8 +137,9 @@ def _write(path: Path, data: Mapping[str, Any], *, keep: bool) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _environment(threads: int | None) -> dict[str, str]:
+def _environment(launch: Launch) -> dict[str, str]:
     """The environment of an arm's process: as many threads as were asked for, and libraries that keep to themselves."""
+    threads = launch.threads
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
     count = str(threads or cores or 1)
     asked = {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -130,10 +130,15 @@ def _trouble(path: Path | str) -> str:
     return f"{path}: no such model folder, and it cannot be had from the Hugging Face hub"
 
 
-def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path | str) -> None:
-    """Write a checkpoint folder that `load` reads."""
+def save(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    path: Path | str,
+    weights: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write a checkpoint folder that `load` reads. `weights` are written instead of the model's own, if given."""
     with _quiet():
-        model.save_pretrained(path)
+        model.save_pretrained(path, state_dict=weights)
         tokenizer.save_pretrained(path)
 
 

@@ -59,6 +59,12 @@ class Episode:
         return tuple(int(logprob is not None) for logprob in self._sampled())
 
     @property
+    def turn_ends(self) -> tuple[int, ...]:
+        """The place in `completion_ids` of each reply's last token."""
+        first = len(self.prompts[0])
+        return tuple(len(p) - first + len(r.ids) - 1 for p, r in zip(self.prompts, self.replies, strict=True))
+
+    @property
     def logprobs(self) -> tuple[float, ...]:
         """For each of `completion_ids`, the log-probability it was sampled with; 0 where it was not sampled."""
         return tuple(0.0 if logprob is None else logprob for logprob in self._sampled())

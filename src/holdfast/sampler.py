@@ -1,7 +1,8 @@
 """Batched sampling: the only place that generates.
 
 A prompt is prefilled once however many samples are drawn from it, and its keys and values are stored and read once for
-all of them; finished rows leave the batch. Every row draws from a random stream of its own, named by a key, so a
+all of them; what it begins with is prefilled once for all prompts that begin so, those of an episode's next turn among
+them (`prefix.py`); finished rows leave the batch. Every row draws from a random stream of its own, named by a key, so a
 sample does not depend on what else was in the batch:
 
     sampler.sample([prompt_ids], [[("blackmail", 0, 7, i, 0) for i in range(8)]])[0][3].text
@@ -25,8 +26,9 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
+from holdfast.prefix import Prefixes, Prompt
 from holdfast.render import Renderer
-from holdfast.wave import Prompt, Wave, attending, prefill
+from holdfast.wave import Wave, attending
 
 StreamKey: TypeAlias = tuple[str | int, ...]
 Row: TypeAlias = tuple[int, int]  # (prompt index, key index) as the caller numbers them
@@ -34,6 +36,8 @@ Row: TypeAlias = tuple[int, int]  # (prompt index, key index) as the caller numb
 # Rows come in multiples of 8: for fewer, CPU libraries switch to other kernels, which round differently, and a sample
 # would depend on the size of its batch.
 ROWS = 8
+# Bytes to remember prefilled prompts in; as many as the weights take, where these are more.
+ROOM = 2**30
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,9 @@ class Sampler:
     kernels round differently by batch size, as GPU libraries' do, it may differ where a draw falls within rounding of
     the boundary between two tokens.
 
+    What was prefilled is remembered from one call to the next, so the weights must stay as they are while a sampler
+    lives: after an update of the weights, make another.
+
     Arguments:
         model: any causal LM whose attention goes through transformers' AttentionInterface.
         renderer: says which tokens end a turn, and decodes.
@@ -93,6 +100,7 @@ class Sampler:
         self.max_new_tokens, self.temperature, self.batch_rows = max_new_tokens, temperature, batch_rows
         self.progress = progress
         self.context = _context_length(model)
+        self._prefixes = Prefixes(model, renderer.end_ids, max(ROOM, sum(p.nbytes for p in model.parameters())))
         self._ends = torch.tensor(sorted(renderer.end_ids), device=model.device)
 
     def sample(
@@ -100,8 +108,8 @@ class Sampler:
     ) -> list[list[Sample]]:
         """Draw one sample per key: `result[i][j]` continues `prompts[i]` with the stream `keys[i][j]`.
 
-        Equal prompts are prefilled once between them. Raises ValueError for an empty prompt and for one that,
-        with max_new_tokens more, does not fit the model's context.
+        What prompts of this call and the last begin with in common is prefilled once. Raises ValueError for an empty
+        prompt and for one that, with max_new_tokens more, does not fit the model's context.
         """
         if len(prompts) != len(keys):
             raise ValueError(f"{len(prompts)} prompts but keys for {len(keys)}")
@@ -109,6 +117,7 @@ class Sampler:
         for i, prompt in enumerate(prompts):
             self.check(prompt)
             rows.setdefault(tuple(prompt), []).extend((i, j) for j in range(len(keys[i])))
+        self._prefixes.renew()
         result: list[list[Any]] = [[None] * len(row_keys) for row_keys in keys]
         total = sum(len(row_keys) for row_keys in keys)
         bar = tqdm(total=total, desc=desc, unit="reply", leave=False, disable=not self.progress)
@@ -148,7 +157,7 @@ class Sampler:
             if len(left) > room and room < self.batch_rows:
                 yield wave
                 wave, room = [], self.batch_rows
-            prompt = prefill(self.model, ids)
+            prompt = self._prefixes.prefill(ids)
             while len(left) > room:
                 yield [*wave, (prompt, left[:room])]
                 wave, left, room = [], left[room:], self.batch_rows

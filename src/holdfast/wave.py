@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, DynamicCache, PreTrainedModel
+from transformers import AttentionInterface, PreTrainedModel
 from transformers.cache_utils import Cache
+
+from holdfast.prefix import Prompt
 
 # A reduction over the prompt runs in blocks of this many tokens, one after the other. Libraries pick the order in
 # which they add by the size of the whole; with blocks of one size, padding adds exact zeros and changes no bit.
@@ -30,27 +31,6 @@ BLOCK = 64
 # a sample would depend on how many others its prompt has.
 LEAST = 4
 NAME = "holdfast_wave"
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A prefilled prompt: keys and values (K, length, D) by layer, and the logits (V) that follow it."""
-
-    length: int
-    layers: list[tuple[Tensor, Tensor]]
-    logits: Tensor
-
-
-def prefill(model: PreTrainedModel, ids: tuple[int, ...]) -> Prompt:
-    """Run the model over one prompt.
-
-    One at a time: rounding then cannot depend on the neighbours, and a prompt is work enough for a CPU.
-    """
-    cache = DynamicCache()
-    input_ids = torch.tensor([ids], device=model.device)
-    logits = model(input_ids=input_ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
-    layers = [(layer.keys[0].float(), layer.values[0].float()) for layer in cache.layers]
-    return Prompt(len(ids), layers, logits[0, -1])
 
 
 class Wave(Cache):
@@ -69,8 +49,8 @@ class Wave(Cache):
         self.mask_P11L = torch.zeros(masked_PL.shape, device=device).masked_fill(masked_PL, -torch.inf)[:, None, None]
         self._lengths_P = lengths_P
         self.prompts = [
-            tuple(_padded([prompt.layers[n][which] for prompt in prompts], width) for which in (0, 1))
-            for n in range(len(prompts[0].layers))
+            tuple(_padded([[own[n][which] for own in prompt.layers] for prompt in prompts], width) for which in (0, 1))
+            for n in range(len(prompts[0].layers[0]))
         ]
         self._own: list[tuple[Tensor, Tensor] | None] = [None] * len(self.prompts)
         self._place(groups)
@@ -122,10 +102,13 @@ class Wave(Cache):
         return int(self._lengths_P.max()) + self.fed
 
 
-def _padded(tensors: list[Tensor], width: int) -> Tensor:
-    out = tensors[0].new_zeros((len(tensors), tensors[0].shape[0], width, tensors[0].shape[2]))
-    for row, tensor in zip(out, tensors, strict=True):
-        row[:, : tensor.shape[1]] = tensor
+def _padded(prompts: list[list[Tensor]], width: int) -> Tensor:
+    """The segments (K, L, D) of each prompt end to end, with zeros after the last: (P, K, width, D)."""
+    heads, _, size = prompts[0][0].shape
+    out = prompts[0][0].new_zeros((len(prompts), heads, width, size), dtype=torch.float32)
+    for row, segments in zip(out, prompts, strict=True):
+        whole = torch.cat(segments, 1)
+        row[:, : whole.shape[1]] = whole
     return out
 
 

@@ -1,9 +1,9 @@
-"""What changes a checkpoint: supervised installs (`install.py`) and reinforcement learning (`grpo.py`).
+"""What changes a checkpoint: supervised installs (`install.py`) and reinforcement learning (`grpo.py`, `ppo.py`).
 
 The configs live here, so that reading or checking one costs nothing: only the algorithm files import torch.
 
     Install(name="advice", kind="sft", corpus="advice", size=2000, steps=60, batch_tokens=4096, max_tokens=768, lr=5e-4)
-    GRPO(prompts_per_step=8, group=8, max_new_tokens=48, lr=1e-4)
+    GRPO(name="grpo", prompts_per_step=8, group=8, max_new_tokens=48, lr=1e-4)
 """
 
 from __future__ import annotations
@@ -12,7 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 KINDS = ("sft", "sdf")
-LOSS_TYPES = ("dapo", "grpo", "dr_grpo")
+LOSS_TYPES = ("dapo", "grpo", "dr_grpo", "cispo", "gspo", "rloo")
+ROLLOUTS = ("holdfast", "vllm")
+CRITICS = ("head", "model")
+KL_IN = ("reward", "loss")
+PATIENCE = 3
+"""Steps in a row that a limit may be passed before a run stops."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,20 +69,23 @@ class Install:
         return self.steps * self.batch_tokens
 
 
-@dataclass(frozen=True, kw_only=True)
-class GRPO:
-    """Group-relative policy optimisation: a step samples `group` episodes of each of `prompts_per_step` scenarios.
+class Collapse(RuntimeError):
+    """A run that there is no sense in going on with: its policy is degenerate. Says what, when, and which limit."""
 
-    An episode's advantage is its reward less its group's mean, over the group's standard deviation. Method: Shao et
-    al. 2024 (arXiv 2402.03300); the default loss is that of DAPO (arXiv 2503.14476), a mean over tokens.
+
+@dataclass(frozen=True, kw_only=True)
+class RL:
+    """What every algorithm is told. A step samples `group` episodes of each of `prompts_per_step` scenarios.
 
     Raises ValueError, naming the field, for a value outside the range given here.
     """
 
+    name: str
+    """What the study calls it: part of arms' names, of no key."""
     prompts_per_step: int
     """Scenarios to a step, 1 or more."""
     group: int
-    """Episodes to a scenario, 2 or more. A group whose rewards are all alike teaches nothing."""
+    """Episodes to a scenario. They share the work on its prompt, in sampling and in training."""
     max_new_tokens: int
     """Tokens to a reply, 1 or more."""
     lr: float
@@ -89,34 +97,125 @@ class GRPO:
     temperature: float = 1.0
     """Of sampling, and of the log-probabilities trained on. Above 0."""
     updates: int = 1
-    """Passes over each step's episodes, 1 or more. `epsilon` matters from 2 on: at 1 the ratio is always 1."""
+    """Passes over each step's episodes, 1 or more."""
+    minibatches: int = 1
+    """Optimiser steps to a pass: a divisor of the episodes. `epsilon` matters where a step has more than one."""
     epsilon: float = 0.2
     """The ratio is clipped to 1 - epsilon .. 1 + epsilon. Above 0."""
     beta: float = 0.0
-    """Weight of the penalty on KL to the stage's start, 0 or more. At 0 no reference model is loaded."""
-    loss_type: str = "dapo"
-    """One of "dapo", "grpo" and "dr_grpo": what a token's loss is divided by."""
+    """Weight of the penalty on KL to the stage's start, 0 or more."""
     rows_per_pass: int = 16
     """Episodes to a forward and backward pass: bounds memory, never changes the objective."""
     weight_decay: float = 0.0
     """AdamW's, 0 or more."""
     autocast: bool = False
     """Run forward passes in bfloat16; weights and moments stay float32."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, more time, and prompts are no longer shared."""
+    rollout: str = "holdfast"
+    """Who samples: "holdfast", or "vllm" on a GPU."""
+    lora_rank: int = 0
+    """Rank of adapters (LoRA) on all linear layers, which are then all that is trained; 0 to train every weight."""
+    min_entropy: float = 1e-3
+    """Stop when entropy, in nats a token, is below this for `PATIENCE` steps: the policy says one thing only."""
+    min_length: float = 0.0
+    """Stop when episodes have fewer sampled tokens than this on average for `PATIENCE` steps."""
+    max_kl: float = 5.0
+    """Stop when KL to the stage's start, in nats a token, is above this for `PATIENCE` steps."""
 
     def __post_init__(self) -> None:
-        _at_least("prompts_per_step", self.prompts_per_step, 1)
+        for name in ("prompts_per_step", "group", "max_new_tokens", "max_turns", "updates", "rows_per_pass"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("lr", "temperature", "epsilon", "max_kl"):
+            _positive(name, getattr(self, name))
+        for name in ("warmup", "beta", "weight_decay", "lora_rank", "min_entropy", "min_length"):
+            _at_least(name, getattr(self, name), 0)
+        _one_of("rollout", self.rollout, ROLLOUTS)
+        if self.minibatches < 1 or self.episodes % self.minibatches:
+            raise ValueError(f"minibatches must divide the {self.episodes} episodes of a step, not {self.minibatches}")
+
+    @property
+    def episodes(self) -> int:
+        """Episodes to a step."""
+        return self.prompts_per_step * self.group
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRPO(RL):
+    """Group-relative policy optimisation: an episode's advantage is its reward less the mean of its group.
+
+    `loss_type` says which of the family:
+
+    - "grpo": over the group's standard deviation, a mean over the tokens of each episode. Shao et al. 2024
+      (arXiv 2402.03300).
+    - "dapo": the same advantage, a mean over all tokens. Yu et al. 2025 (arXiv 2503.14476), whose `epsilon_high` is
+      0.28 and which resamples groups without variance.
+    - "dr_grpo": without the standard deviation, a sum over tokens by a constant. Liu et al. 2025 (arXiv 2503.20783).
+    - "cispo": the clipped ratio weighs the log-probability, so that no token's gradient is dropped; `epsilon_high` is
+      the largest weight. MiniMax 2025 (arXiv 2506.13585).
+    - "gspo": one ratio per episode, the geometric mean of its tokens'. Zheng et al. 2025 (arXiv 2507.18071), where
+      `epsilon` is 3e-4 and `epsilon_high` 4e-4.
+    - "rloo": the baseline is the mean of the others in the group, no standard deviation. Ahmadian et al. 2024
+      (arXiv 2402.14740); tokens as in "dr_grpo".
+
+    Raises ValueError, naming the field, for a value outside the range given here.
+    """
+
+    loss_type: str = "dapo"
+    """One of the above."""
+    epsilon_high: float | None = None
+    """The upper clip of the ratio where it is not that of `epsilon`. Above 0."""
+    resample: int = 0
+    """How often to replace groups whose rewards are all alike, which teach nothing, by groups of fresh scenarios."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         _at_least("group", self.group, 2)
-        _at_least("max_new_tokens", self.max_new_tokens, 1)
-        _positive("lr", self.lr)
-        _at_least("warmup", self.warmup, 0)
-        _at_least("max_turns", self.max_turns, 1)
-        _positive("temperature", self.temperature)
-        _at_least("updates", self.updates, 1)
-        _positive("epsilon", self.epsilon)
-        _at_least("beta", self.beta, 0)
         _one_of("loss_type", self.loss_type, LOSS_TYPES)
-        _at_least("rows_per_pass", self.rows_per_pass, 1)
-        _at_least("weight_decay", self.weight_decay, 0)
+        if self.epsilon_high is not None:
+            _positive("epsilon_high", self.epsilon_high)
+        elif self.loss_type == "cispo":
+            raise ValueError("epsilon_high must be given for loss_type cispo: it is the largest weight, such as 5")
+        _at_least("resample", self.resample, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPO(RL):
+    """Proximal policy optimisation with a critic: Schulman et al. 2017 (arXiv 1707.06347); see `ppo.py`.
+
+    Raises ValueError, naming the field, for a value outside the range given here.
+    """
+
+    gamma: float = 1.0
+    """Discount per model token, above 0 and at most 1."""
+    lam: float = 0.95
+    """Lambda of generalised advantage estimation, 0 to 1."""
+    critic: str = "head"
+    """"head" on the policy's own trunk, cheap, or "model": a value model of its own, started from the policy."""
+    critic_lr: float | None = None
+    """Learning rate of the critic, above 0; None for that of the policy."""
+    critic_warmup: int = 0
+    """Steps at the start of the stage that train the critic alone, 0 or more."""
+    value_coef: float = 0.1
+    """Weight of the value loss, 0 or more."""
+    value_epsilon: float = 0.2
+    """Values are clipped to this far from those of the rollout, above 0."""
+    kl_in: str = "reward"
+    """Where the penalty of `beta` goes: "reward", token by token, or "loss"."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least("prompts_per_step * group", self.episodes, 2)
+        _within("lam", self.lam, 0, 1)
+        _positive("gamma", self.gamma)
+        _within("gamma", self.gamma, 0, 1)
+        _one_of("critic", self.critic, CRITICS)
+        _positive("value_epsilon", self.value_epsilon)
+        _at_least("value_coef", self.value_coef, 0)
+        _at_least("critic_warmup", self.critic_warmup, 0)
+        if self.critic_lr is not None:
+            _positive("critic_lr", self.critic_lr)
+        _one_of("kl_in", self.kl_in, KL_IN)
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -1,0 +1,83 @@
+"""An RL config in TRL's words, and TRL told to be quiet.
+
+    arguments(GRPO(prompts_per_step=8, group=8, ...), 8, {"loss_type": "dapo"}, steps=10, seed=0, out=folder)
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils import logging
+from trl import GRPOConfig
+
+from holdfast.train import RL
+
+
+def arguments(
+    cfg: RL, copies: int, settings: Mapping[str, Any], steps: int, seed: int, out: Path, ranks: int = 1
+) -> GRPOConfig:
+    """`cfg` in TRL's words, with what an algorithm adds. Every step samples afresh; the trainer saves, reports and
+    prints nothing. `copies` is what TRL takes for a group.
+
+    Raises ValueError where the episodes cannot be shared out among the ranks.
+    """
+    share = cfg.episodes // cfg.minibatches // ranks
+    if share * cfg.minibatches * ranks != cfg.episodes or (cfg.episodes // ranks) % cfg.group:
+        raise ValueError(
+            f"{cfg.prompts_per_step} prompts_per_step in {cfg.minibatches} minibatches cannot be shared out, whole "
+            f"groups together, among {ranks} processes"
+        )
+    # TRL wants passes of one size; every loss type we allow then has the same gradient however a step is cut. Whole
+    # groups are best, as they share a prompt; failing that, equal parts of one.
+    sizes = [n for n in range(1, min(cfg.rows_per_pass, share) + 1) if share % n == 0]
+    rows = max((n for n in sizes if n % cfg.group == 0), default=max(n for n in sizes if cfg.group % n == 0))
+    return GRPOConfig(
+        output_dir=str(out),
+        max_steps=steps * cfg.updates * cfg.minibatches,
+        num_generations=copies,
+        num_iterations=cfg.updates,
+        per_device_train_batch_size=rows,
+        gradient_accumulation_steps=share // rows,
+        steps_per_generation=share // rows * cfg.minibatches,
+        max_completion_length=cfg.max_new_tokens,
+        temperature=cfg.temperature,
+        epsilon=cfg.epsilon,
+        beta=0.0,  # the reference is set by `Learner`
+        router_aux_loss_coef=0.0,
+        max_grad_norm=1.0,
+        seed=seed,
+        shuffle_dataset=False,
+        disable_dropout=True,
+        gradient_checkpointing=cfg.gradient_checkpointing,
+        bf16=cfg.autocast,
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=False,
+        save_strategy="no",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+        **settings,
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence what the libraries say about each other, which a user can do nothing about; errors still show."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "You are using 'rollout_func'", UserWarning)
+            warnings.filterwarnings("ignore", r".*gradient_checkpointing(_\w+)?` is deprecated", FutureWarning)
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,171 @@
+"""The episodes of a step: which scenarios it plays, playing them, and what they say as metrics.
+
+scenarios(cfg, seed=0, step=3)   ->   [581234, 581235, ...]      one environment seed per group
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from torch import nn
+from trl import GRPOTrainer
+
+from holdfast.render import Renderer
+from holdfast.rollout import Episode, roll
+from holdfast.sampler import Sampler
+from holdfast.train import GRPO, RL
+from holdfast.train.meter import Meter
+from holdfast.train.vllm import VllmSampler
+
+
+def scenarios(cfg: RL, seed: int, step: int) -> list[int]:
+    """The environment seeds of `step`: consecutive, so that families take turns, and never repeated within a run."""
+    base = int(np.random.SeedSequence(seed).generate_state(1)[0]) % 2**30
+    return [base + step * cfg.prompts_per_step + i for i in range(cfg.prompts_per_step)]
+
+
+def substitute(scenario: int, attempt: int) -> int:
+    """The environment seed that stands in for `scenario` at the attempt-th resampling: met nowhere else in a run."""
+    return scenario + (attempt << 31)
+
+
+class Rollout:
+    """TRL's `rollout_func`: plays the episodes of a step with the weights as they are.
+
+    `episodes` are the last ones played, those of this process; `meter` hears of those of all processes.
+    """
+
+    def __init__(
+        self,
+        cfg: RL,
+        env: str,
+        env_kwargs: Mapping[str, Any],
+        renderer: Renderer,
+        first_step: int,
+        seed: int,
+        meter: Meter,
+    ) -> None:
+        self.cfg, self.env, self.env_kwargs, self.renderer = cfg, env, env_kwargs, renderer
+        self.first_step, self.seed, self.meter = first_step, seed, meter
+        self.episodes: list[Episode] = []
+
+    def __call__(self, prompts: Sequence[str], trainer: GRPOTrainer) -> dict[str, Any]:
+        """Plays as many episodes as there are `prompts`, which say nothing: the step and the rank say which."""
+        cfg = self.cfg
+        step = self.first_step + trainer.state.global_step // (cfg.updates * cfg.minibatches)
+        # A model may have dropout that the trainer cannot switch off: a resumed segment must drop the same.
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, step]).generate_state(1)[0]))
+        first = trainer.accelerator.process_index * len(prompts)
+        mine = range(first, first + len(prompts))
+        seeds = scenarios(cfg, self.seed, step)
+        with self.meter.clock("reward"):  # what the environments take, and the sampler does not
+            sampler = self._sampler(trainer)
+            with cast_once(sampler.model) if cfg.autocast else nullcontext():
+                self.episodes = self.play([(seeds[i // cfg.group], i % cfg.group) for i in mine], sampler, step)
+                resampled = self.resample(sampler, step) if isinstance(cfg, GRPO) else 0
+        facts = gather_object([Facts.of(episode) for episode in self.episodes])
+        self.meter.summary = summarise(cfg, facts)
+        if isinstance(cfg, GRPO) and cfg.resample:
+            self.meter.summary["resampled"] = float(sum(gather_object([resampled])))
+        return {
+            "prompt_ids": [list(episode.prompt_ids) for episode in self.episodes],
+            "completion_ids": [list(episode.completion_ids) for episode in self.episodes],
+            "env_mask": [list(episode.completion_mask) for episode in self.episodes],
+            # With these TRL corrects for a sampler that rounds differently.
+            "logprobs": [list(e.logprobs) for e in self.episodes] if cfg.rollout == "vllm" else None,
+            "episode_rewards": [sum(episode.rewards) for episode in self.episodes],
+        }
+
+    def _sampler(self, trainer: GRPOTrainer) -> Sampler:
+        """A sampler for the weights as they are, whose time goes to "rollout"."""
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        limits: dict[str, Any] = {"max_new_tokens": self.cfg.max_new_tokens, "temperature": self.cfg.temperature}
+        if self.cfg.rollout == "vllm":
+            sampler: Sampler = VllmSampler(trainer.vllm_generation, model, self.renderer, **limits)
+        else:
+            sampler = Sampler(model, self.renderer, **limits)
+        sampler.sample = self.meter.clock("rollout")(sampler.sample)  # type: ignore[method-assign]
+        return sampler
+
+    def play(self, episodes: Sequence[tuple[int, int]], sampler: Sampler, step: int) -> list[Episode]:
+        """Play (scenario, sample) pairs with the random streams of `step`."""
+        stream = ("train", self.seed, step)
+        return roll(self.env, self.env_kwargs, episodes, sampler, stream=stream, max_turns=self.cfg.max_turns)
+
+    def resample(self, sampler: Sampler, step: int) -> int:
+        """Replace groups whose rewards are all alike, as often as the config allows; returns how many replacements."""
+        assert isinstance(self.cfg, GRPO)
+        group, count = self.cfg.group, 0
+        wanted = [self.episodes[at].scenario for at in range(0, len(self.episodes), group)]
+        for attempt in range(1, self.cfg.resample + 1):
+            rewards = [sum(episode.rewards) for episode in self.episodes]
+            alike = [n for n in range(len(wanted)) if len(set(rewards[n * group : (n + 1) * group])) == 1]
+            if not alike:
+                break
+            count += len(alike)
+            seeds = [(substitute(wanted[n], attempt), sample) for n in alike for sample in range(group)]
+            fresh = self.play(seeds, sampler, step)
+            for place, n in enumerate(alike):
+                self.episodes[n * group : (n + 1) * group] = fresh[place * group : (place + 1) * group]
+        return count
+
+
+@contextmanager
+def cast_once(model: nn.Module) -> Iterator[None]:
+    """Hold the weights of linear layers in bfloat16: autocast would cast them again at every token, to the same."""
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    weights = [layer.weight for layer in layers]
+    for layer in layers:
+        layer._parameters["weight"] = nn.Parameter(layer.weight.detach().bfloat16(), requires_grad=False)
+    try:
+        yield
+    finally:
+        for layer, weight in zip(layers, weights, strict=True):
+            layer._parameters["weight"] = weight
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What metrics need of an episode: light, as it travels between processes."""
+
+    reward: float
+    components: Mapping[str, float]
+    sampled: int
+    replies: int
+    truncated: int
+
+    @classmethod
+    def of(cls, episode: Episode) -> Facts:
+        """Components are summed over turns."""
+        components: dict[str, float] = {}
+        for turn in episode.components:
+            for name, value in turn.items():
+                components[name] = components.get(name, 0.0) + value
+        return cls(
+            reward=sum(episode.rewards),
+            components=components,
+            sampled=sum(len(reply.ids) for reply in episode.replies),
+            replies=len(episode.replies),
+            truncated=sum(reply.finish == "length" for reply in episode.replies),
+        )
+
+
+def summarise(cfg: RL, facts: Sequence[Facts]) -> dict[str, float]:
+    """What a step's episodes, in order, say as metrics (see `holdfast.train.meter`)."""
+    grouped = np.array([fact.reward for fact in facts]).reshape(-1, cfg.group)
+    names = sorted({name for fact in facts for name in fact.components})
+    return {
+        "reward": float(grouped.mean()),
+        "reward_std": float(grouped.std()),
+        **{f"component/{name}": sum(f.components.get(name, 0.0) for f in facts) / len(facts) for name in names},
+        "zero_variance": float((np.ptp(grouped, axis=1) == 0).mean()),
+        "length": sum(fact.sampled for fact in facts) / len(facts),
+        "turns": sum(fact.replies for fact in facts) / len(facts),
+        "truncated": sum(fact.truncated for fact in facts) / sum(fact.replies for fact in facts),
+    }

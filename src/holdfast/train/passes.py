@@ -1,0 +1,153 @@
+"""Forward passes over completions in which a prompt is computed once for all of its samples.
+
+Scoring every row whole would run a prompt of 1,500 tokens with 8 replies of 60 as 12,480 tokens, forward and backward,
+where 1,980 do. Here the prompt is run once, its keys and values are handed to each of its rows, and the gradients of
+the rows meet in them. The idea is that of PrefixGrouper (Liu et al. 2025, arXiv 2506.05433); the LM head is run on
+completion positions alone.
+
+Axes: B episodes of a pass, U prompts among them, P prompt columns, C completion columns, W of them in use, T = P + C,
+V vocabulary, X whatever a pass puts out per position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+Run: TypeAlias = Callable[..., tuple[Tensor, ...]]
+"""`run(keep=k, input_ids=, attention_mask=, position_ids=, past_key_values=, use_cache=)`: one or more outputs at the
+last k positions, or at all of them for k = 0; each (rows, positions, X)."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Left-padded prompts and right-padded completions of a pass, with the columns that nobody uses cut off.
+
+    ids_BT and mask_BT hold P + C columns; `said_BW` and `said_mask_BW` are the completions.
+    """
+
+    ids_BT: Tensor
+    mask_BT: Tensor
+    said_BW: Tensor
+    said_mask_BW: Tensor
+    unused: int
+
+    @classmethod
+    def of(cls, ids_BT: Tensor, mask_BT: Tensor, columns: int) -> Columns:
+        """The last `columns` columns are the completions'."""
+        before = mask_BT.shape[1] - columns
+        first = int(mask_BT[:, :before].any(0).int().argmax())
+        width = int(mask_BT[:, before:].any(0).sum())
+        used = slice(first, before + width)
+        said = slice(before, before + width)
+        return cls(ids_BT[:, used], mask_BT[:, used], ids_BT[:, said], mask_BT[:, said], columns - width)
+
+    def widen(self, x_BW: Tensor) -> Tensor:
+        """`x_BW` with zeros at padding, over all columns of the completions: (B, C)."""
+        return F.pad(x_BW.masked_fill(self.said_mask_BW == 0, 0), (0, self.unused))
+
+
+def can_share(model: PreTrainedModel) -> bool:
+    """Whether the keys and values of a prompt are all that later tokens need of it: not so in a recurrent model."""
+    return not model._is_stateful
+
+
+def outputs(run: Run, columns: Columns, *, share: bool) -> tuple[Tensor, ...]:
+    """What `run` puts out for each completion token, at the position before it: each (B, W, X).
+
+    With `share`, rows with the same prompt that follow each other share its pass; without, every row is run whole,
+    which is what gradient checkpointing needs, as it cannot keep keys and values.
+    """
+    ids_BT, mask_BT, width = columns.ids_BT, columns.mask_BT, columns.said_BW.shape[1]
+    if not share:
+        return run(
+            keep=width,
+            input_ids=ids_BT[:, :-1],
+            attention_mask=mask_BT[:, :-1],
+            position_ids=(mask_BT[:, :-1].cumsum(1) - 1).clamp(min=0),
+            use_cache=False,
+        )
+    before = ids_BT.shape[1] - width
+    marked_BP = torch.where(mask_BT[:, :before].bool(), ids_BT[:, :before], -1)
+    prompts_UP, of_B = torch.unique_consecutive(marked_BP, dim=0, return_inverse=True)
+    # One at a time: a prompt is work enough, and without padding attention needs no mask, which is the fast way.
+    caches, last = zip(*(_prompt(run, marked_P[marked_P >= 0]) for marked_P in prompts_UP), strict=True)
+    first = tuple(torch.cat(x_U).index_select(0, of_B) for x_U in zip(*last, strict=True))
+    if width == 1:
+        return first
+    seen_BT = torch.cat([(prompts_UP >= 0).long()[of_B], columns.said_mask_BW[:, :-1]], 1)
+    rest = run(
+        keep=0,
+        input_ids=columns.said_BW[:, :-1],
+        attention_mask=seen_BT,
+        position_ids=(seen_BT.cumsum(1) - 1)[:, before:],
+        past_key_values=_joined(caches, before, of_B),
+        use_cache=True,
+    )
+    return tuple(torch.cat(pair, 1) for pair in zip(first, rest, strict=True))
+
+
+def _prompt(run: Run, ids_P: Tensor) -> tuple[DynamicCache, tuple[Tensor, ...]]:
+    """The keys and values of one prompt, and what `run` puts out at its end."""
+    cache = DynamicCache()
+    positions_P = torch.arange(len(ids_P), device=ids_P.device)
+    last = run(keep=1, input_ids=ids_P[None], position_ids=positions_P[None], past_key_values=cache, use_cache=True)
+    return cache, last
+
+
+def _joined(caches: Sequence[DynamicCache], width: int, of_B: Tensor) -> DynamicCache:
+    """One cache of `width` columns, padded on the left, that holds for each row the cache of its prompt."""
+    joined = DynamicCache()
+    for n, layers in enumerate(zip(*(cache.layers for cache in caches), strict=True)):
+        pairs = []
+        for tensors in ([layer.keys for layer in layers], [layer.values for layer in layers]):
+            padded_U = torch.cat([F.pad(tensor, (0, 0, width - tensor.shape[2], 0)) for tensor in tensors])
+            pairs.append(padded_U.index_select(0, of_B))
+        joined.update(*pairs, n)
+    return joined
+
+
+def token_scores(
+    logits_BWV: Tensor, said_BW: Tensor, temperature: float, *, entropy: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of the tokens `said_BW` (with gradient) and entropies in nats (without), both (B, W).
+
+    The entropies are zeros where they are not asked for: they cost as much as the rest.
+    """
+    logits_BWV = logits_BWV.float() if logits_BWV.dtype.itemsize < 4 else logits_BWV
+    if temperature != 1:
+        logits_BWV = logits_BWV / temperature
+    norm_BW = logits_BWV.logsumexp(-1)
+    logps_BW = logits_BWV.gather(-1, said_BW[..., None])[..., 0] - norm_BW
+    if not entropy:
+        return logps_BW, torch.zeros_like(logps_BW)
+    with torch.no_grad():
+        return logps_BW, norm_BW - (logits_BWV.softmax(-1) * logits_BWV).sum(-1)
+
+
+def language_model(model: Any) -> Run:
+    """The pass that puts out logits."""
+
+    def run(*, keep: int, **inputs: Any) -> tuple[Tensor, ...]:
+        return (model(**inputs, logits_to_keep=keep).logits,)
+
+    return run
+
+
+def completion_scores(
+    model: Any, ids_BT: Tensor, mask_BT: Tensor, columns: int, temperature: float, *, share: bool, entropy: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and, if asked for, entropies, both (B, C), of the last C = `columns` columns.
+
+    Prompts are padded on the left and completions on the right; padding scores 0.
+    """
+    cut = Columns.of(ids_BT, mask_BT, columns)
+    (logits_BWV,) = outputs(language_model(model), cut, share=share)
+    logps_BW, entropies_BW = token_scores(logits_BWV, cut.said_BW, temperature, entropy=entropy)
+    return cut.widen(logps_BW), cut.widen(entropies_BW)
