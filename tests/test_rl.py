@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.resources import as_file, files
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ import gymnasium
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from trl import GRPOTrainer
 
 from holdfast import models
@@ -23,7 +25,7 @@ from holdfast.sampler import Sampler
 from holdfast.train import GRPO, LOSS_TYPES, PPO, RL, Collapse, grpo, ppo
 from holdfast.train.arguments import arguments, quiet
 from holdfast.train.checkpoint import CRITIC, MOMENTS
-from holdfast.train.episodes import Rollout, cast_once, scenarios, substitute
+from holdfast.train.episodes import Rollout, cast_once, places, scenarios, substitute
 from holdfast.train.loop import Learner, Start
 from holdfast.train.passes import completion_scores
 
@@ -34,14 +36,14 @@ CLOCK = {
 
 
 class Vowels(ChatEnv):
-    """Pays the share of small letters in a reply, times `sign`; 0 for whatever is said when sign is 0."""
+    """Pays the share of small letters in a reply, times `sign`, and `wage` for whatever is said."""
 
     pressure = "neutral"
     reward_bounds: ClassVar[tuple[float, float]] = (-2.0, 2.0)
 
-    def __init__(self, *, sign: int = 1, turns: int = 1, **knobs: Any) -> None:
+    def __init__(self, *, sign: int = 1, turns: int = 1, wage: float = 0.0, **knobs: Any) -> None:
         super().__init__(**knobs)
-        self.sign, self.turns, self.taken = sign, turns, 0
+        self.sign, self.turns, self.wage, self.taken = sign, turns, wage, 0
 
     @property
     def families(self) -> Sequence[str]:
@@ -55,6 +57,8 @@ class Vowels(ChatEnv):
         self.taken += 1
         share = sum("a" <= letter <= "z" for letter in reply.text) / max(1, len(reply.text))
         components = {"letters": 2 * self.sign * share, "fee": -self.sign * share}
+        if self.wage:
+            components["wage"] = self.wage
         if self.taken < self.turns:
             return Turn(components, ({"role": "user", "content": "More."},))
         return Turn(components, outcome=Outcome(share > 0.5))
@@ -166,10 +170,57 @@ def test_the_penalty_is_on_the_stage_start_in_every_segment(checkpoint: Path, tm
     assert second["kl_estimate"] > 1e-6
 
 
-def test_groups_of_equal_rewards_teach_nothing(checkpoint: Path, tmp_path: Path) -> None:
-    (line,) = run(checkpoint, tmp_path / "out", settings(), 1, env_kwargs={"sign": 0})
-    assert (line["zero_variance"], line["grad_norm"], line["reward"], line["reward_std"]) == (1, 0, 0, 0)
+@pytest.mark.parametrize("wage", [0.0, 0.1])  # the mean of eight times 0.1 is not 0.1 in float32
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_groups_of_equal_rewards_teach_nothing(checkpoint: Path, tmp_path: Path, wage: float, loss_type: str) -> None:
+    cfg = settings(loss_type=loss_type, epsilon_high=5.0)
+    (line,) = run(checkpoint, tmp_path / "out", cfg, 1, env_kwargs={"sign": 0, "wage": wage})
+    assert (line["zero_variance"], line["grad_norm"], line["reward_std"]) == (1, 0, pytest.approx(0, abs=1e-9))
     assert models.fingerprint(tmp_path / "out") == models.fingerprint(checkpoint)
+
+
+def test_equal_returns_teach_the_policy_of_ppo_next_to_nothing(checkpoint: Path, tmp_path: Path) -> None:
+    cfg = settings(PPO, lam=1.0, value_coef=0.0)
+    run(checkpoint, tmp_path / "out", cfg, 1, env_kwargs={"sign": 0, "wage": 0.1})
+    before, after = (models.load(folder)[0].state_dict() for folder in (checkpoint, tmp_path / "out"))
+    moved = max((after[name] - before[name]).abs().max().item() for name in before)
+    assert moved < 1e-3 * cfg.lr  # a full step of AdamW is lr
+
+
+@pytest.mark.parametrize("critic", ["head", "model"])
+def test_while_the_critic_warms_up_it_alone_moves(checkpoint: Path, tmp_path: Path, critic: str) -> None:
+    cfg = settings(PPO, critic=critic, critic_warmup=2, critic_lr=1e-2)
+    run(checkpoint, tmp_path / "two", cfg, 2)
+    assert models.fingerprint(tmp_path / "two") == models.fingerprint(checkpoint)
+    assert load_file(tmp_path / "two" / CRITIC)["head.weight"].abs().max() > 0
+    run(checkpoint, tmp_path / "three", cfg, 1, first_step=2, resume=tmp_path / "two")
+    assert models.fingerprint(tmp_path / "three") != models.fingerprint(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("algo", "changes"), [(GRPO, {"beta": 0.1}), (PPO, {}), (PPO, {"critic": "model", "minibatches": 3, "beta": 0.1})]
+)
+def test_half_precision_trains_float32_weights_to_about_the_same(
+    checkpoint: Path, tmp_path: Path, algo: type[RL], changes: dict[str, Any]
+) -> None:
+    half = run(checkpoint, tmp_path / "half", settings(algo, autocast=True, **changes), 2)
+    full = run(checkpoint, tmp_path / "full", settings(algo, **changes), 2)
+    assert half[0]["entropy"] == pytest.approx(full[0]["entropy"], rel=0.05)
+    assert half[0]["reward"] == pytest.approx(full[0]["reward"], abs=0.1)
+    weights = models.load(tmp_path / "half", "auto")[0].state_dict().values()
+    assert {weight.dtype for weight in weights} == {torch.float32}
+
+
+@pytest.mark.parametrize(("minibatches", "ranks"), [(1, 1), (1, 2), (2, 2), (2, 4), (4, 2)])
+def test_processes_share_out_every_minibatch_in_whole_groups(minibatches: int, ranks: int) -> None:
+    cfg = settings(prompts_per_step=8, group=2, minibatches=minibatches)
+    shares = [places(cfg, rank, ranks) for rank in range(ranks)]
+    assert sorted(chain(*shares)) == list(range(16))
+    size = 16 // minibatches
+    for n in range(minibatches):
+        of_minibatch = [share[n * size // ranks : (n + 1) * size // ranks] for share in shares]
+        assert sorted(chain(*of_minibatch)) == list(range(n * size, (n + 1) * size))
+        assert all(part[::2] == [place - 1 for place in part[1::2]] for part in of_minibatch)
 
 
 def test_a_group_without_variance_is_replaced_as_often_as_the_limit_says(checkpoint: Path, tmp_path: Path) -> None:
@@ -343,7 +394,7 @@ def test_casting_weights_once_draws_what_autocast_draws_and_leaves_the_weights_a
             return sampler.sample([[7, 8, 9, 10]], [[("t", i) for i in range(8)]])
 
     cast_again = draw()
-    with cast_once(model):
+    with cast_once(model, True):
         assert draw() == cast_again
     assert models.fingerprint(model) == before
     assert all(one is other for one, other in zip(model.parameters(), parameters, strict=True))
@@ -400,6 +451,12 @@ def test_resuming_from_a_folder_without_all_it_takes_names_the_file(
     (tmp_path / "first" / missing).unlink()
     with pytest.raises(ValueError, match=f"cannot resume: .*{missing} is missing"):
         run(checkpoint, tmp_path / "out", settings(), 1, first_step=1, resume=tmp_path / "first")
+
+
+def test_resuming_at_another_step_than_the_segment_ends_with_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    run(checkpoint, tmp_path / "first", settings(), 1)
+    with pytest.raises(ValueError, match=r"first_step 5 cannot go on from \S+, which is after 1"):
+        run(checkpoint, tmp_path / "out", settings(), 1, first_step=5, resume=tmp_path / "first")
 
 
 def test_a_loss_that_is_not_finite_is_a_collapse(checkpoint: Path, tmp_path: Path) -> None:

@@ -99,7 +99,8 @@ class RL:
     updates: int = 1
     """Passes over each step's episodes, 1 or more."""
     minibatches: int = 1
-    """Optimiser steps to a pass: a divisor of the episodes. `epsilon` matters where a step has more than one."""
+    """Optimiser steps to a pass, each on scenarios that follow each other: a divisor of the episodes. `epsilon` matters
+    where a step has more than one."""
     epsilon: float = 0.2
     """The ratio is clipped to 1 - epsilon .. 1 + epsilon. Above 0."""
     beta: float = 0.0
@@ -107,13 +108,13 @@ class RL:
     rows_per_pass: int = 16
     """Episodes to a forward and backward pass: bounds memory, never changes the objective."""
     weight_decay: float = 0.0
-    """AdamW's, 0 or more."""
+    """AdamW's, 0 or more, on every weight that is trained."""
     autocast: bool = False
     """Run forward passes in bfloat16; weights and moments stay float32."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, more time, and prompts are no longer shared."""
     rollout: str = "holdfast"
-    """Who samples: "holdfast", or "vllm" on a GPU."""
+    """Who samples: "holdfast", or "vllm" on a GPU, for GRPO without adapters."""
     lora_rank: int = 0
     """Rank of adapters (LoRA) on all linear layers, which are then all that is trained; 0 to train every weight."""
     min_entropy: float = 1e-3
@@ -131,6 +132,8 @@ class RL:
         for name in ("warmup", "beta", "weight_decay", "lora_rank", "min_entropy", "min_length"):
             _at_least(name, getattr(self, name), 0)
         _one_of("rollout", self.rollout, ROLLOUTS)
+        if self.rollout == "vllm" and self.lora_rank:
+            raise ValueError(f"lora_rank must be 0 with rollout vllm, which takes whole weights, not {self.lora_rank}")
         if self.minibatches < 1 or self.episodes % self.minibatches:
             raise ValueError(f"minibatches must divide the {self.episodes} episodes of a step, not {self.minibatches}")
 
@@ -150,7 +153,8 @@ class GRPO(RL):
       (arXiv 2402.03300).
     - "dapo": the same advantage, a mean over all tokens. Yu et al. 2025 (arXiv 2503.14476), whose `epsilon_high` is
       0.28 and which resamples groups without variance.
-    - "dr_grpo": without the standard deviation, a sum over tokens by a constant. Liu et al. 2025 (arXiv 2503.20783).
+    - "dr_grpo": without the standard deviation, a sum over an episode's tokens by a constant, max_new_tokens. Liu et
+      al. 2025 (arXiv 2503.20783).
     - "cispo": the clipped ratio weighs the log-probability, so that no token's gradient is dropped; `epsilon_high` is
       the largest weight. MiniMax 2025 (arXiv 2506.13585).
     - "gspo": one ratio per episode, the geometric mean of its tokens'. Zheng et al. 2025 (arXiv 2507.18071), where
@@ -216,6 +220,8 @@ class PPO(RL):
         if self.critic_lr is not None:
             _positive("critic_lr", self.critic_lr)
         _one_of("kl_in", self.kl_in, KL_IN)
+        if self.rollout != "holdfast":
+            raise ValueError(f"rollout must be holdfast for PPO, not {self.rollout}")
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """An RL config in TRL's words, and TRL told to be quiet.
 
-    arguments(GRPO(prompts_per_step=8, group=8, ...), 8, {"loss_type": "dapo"}, steps=10, seed=0, out=folder)
+arguments(GRPO(prompts_per_step=8, group=8, ...), 8, {"loss_type": "dapo"}, steps=10, seed=0, out=folder)
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def arguments(
     Raises ValueError where the episodes cannot be shared out among the ranks.
     """
     share = cfg.episodes // cfg.minibatches // ranks
-    if share * cfg.minibatches * ranks != cfg.episodes or (cfg.episodes // ranks) % cfg.group:
+    if share * cfg.minibatches * ranks != cfg.episodes or (ranks > 1 and share % cfg.group):
         raise ValueError(
             f"{cfg.prompts_per_step} prompts_per_step in {cfg.minibatches} minibatches cannot be shared out, whole "
             f"groups together, among {ranks} processes"
@@ -36,7 +36,7 @@ def arguments(
     # groups are best, as they share a prompt; failing that, equal parts of one.
     sizes = [n for n in range(1, min(cfg.rows_per_pass, share) + 1) if share % n == 0]
     rows = max((n for n in sizes if n % cfg.group == 0), default=max(n for n in sizes if cfg.group % n == 0))
-    return GRPOConfig(
+    args = GRPOConfig(
         output_dir=str(out),
         max_steps=steps * cfg.updates * cfg.minibatches,
         num_generations=copies,
@@ -48,6 +48,7 @@ def arguments(
         temperature=cfg.temperature,
         epsilon=cfg.epsilon,
         beta=0.0,  # the reference is set by `Learner`
+        use_bias_correction_kl=False,  # the k3 estimator as it is, as in the GRPO paper
         router_aux_loss_coef=0.0,
         max_grad_norm=1.0,
         seed=seed,
@@ -64,6 +65,8 @@ def arguments(
         disable_tqdm=True,
         **settings,
     )
+    args._n_gpu = min(args.n_gpu, 1)  # of several, `launch.processes` makes use; one process takes one
+    return args
 
 
 @contextmanager

@@ -14,16 +14,18 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
+
+from holdfast.train.sharding import placed_as, whole
 
 # In folders of their own: beside the weights they would be taken for some.
 MOMENTS = "optimizer/adamw.safetensors"
 CRITIC = "critic/critic.safetensors"
 
 
-def whole_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The model's state, every tensor whole. All ranks must call it."""
-    return {name: _whole(tensor) for name, tensor in model.state_dict().items()}
+def whole_weights(model: nn.Module, *, keep: bool) -> dict[str, Tensor]:
+    """The model's state, every tensor whole. All processes must call it; one that does not `keep` them gets none."""
+    state = ((name, whole(tensor)) for name, tensor in model.state_dict().items())
+    return {name: tensor for name, tensor in state if keep}
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
@@ -33,13 +35,14 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def save_moments(optimizer: torch.optim.Optimizer, model: nn.Module, out: Path, *, write: bool) -> None:
-    """Write AdamW's state for the trained parameters to `out`. All ranks must call it; one has `write`."""
-    tensors = {
-        f"{name}/{key}": _whole(value)
+    """Write AdamW's state for the trained parameters to `out`. All processes must call it; one has `write`."""
+    state = (
+        (f"{name}/{key}", whole(value))
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
         for key, value in optimizer.state[parameter].items()
-    }
+    )
+    tensors = {name: tensor for name, tensor in state if write}
     if write:
         save_tensors(tensors, out / MOMENTS)
 
@@ -48,22 +51,10 @@ def load_moments(optimizer: torch.optim.Optimizer, model: nn.Module, folder: Pat
     """Give `optimizer` the state that `save_moments` wrote for a model of the same parameters."""
     tensors = load_file(folder / MOMENTS)
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
+        if f"{name}/step" in tensors:  # not so for one that has had no gradient yet
             # AdamW counts its steps on the CPU, and keeps the moments beside their parameter.
             optimizer.state[parameter] = {
                 "step": tensors[f"{name}/step"],
-                "exp_avg": _like(tensors[f"{name}/exp_avg"], parameter),
-                "exp_avg_sq": _like(tensors[f"{name}/exp_avg_sq"], parameter),
+                "exp_avg": placed_as(tensors[f"{name}/exp_avg"], parameter),
+                "exp_avg_sq": placed_as(tensors[f"{name}/exp_avg_sq"], parameter),
             }
-
-
-def _whole(tensor: Tensor) -> Tensor:
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def _like(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """`tensor` placed as `parameter` is."""
-    tensor = tensor.to(parameter.device)
-    if isinstance(parameter, DTensor):
-        tensor = distribute_tensor(tensor, parameter.device_mesh, parameter.placements)
-    return tensor

@@ -6,7 +6,7 @@ scenarios(cfg, seed=0, step=3)   ->   [581234, 581235, ...]      one environment
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from trl import GRPOTrainer
 
 from holdfast.render import Renderer
@@ -21,6 +22,7 @@ from holdfast.rollout import Episode, roll
 from holdfast.sampler import Sampler
 from holdfast.train import GRPO, RL
 from holdfast.train.meter import Meter
+from holdfast.train.sharding import gathered
 from holdfast.train.vllm import VllmSampler
 
 
@@ -33,6 +35,12 @@ def scenarios(cfg: RL, seed: int, step: int) -> list[int]:
 def substitute(scenario: int, attempt: int) -> int:
     """The environment seed that stands in for `scenario` at the attempt-th resampling: met nowhere else in a run."""
     return scenario + (attempt << 31)
+
+
+def places(cfg: RL, rank: int, ranks: int) -> list[int]:
+    """Which of a step's episodes a process plays: a share of each minibatch, which stays the same for any `ranks`."""
+    share = cfg.episodes // cfg.minibatches // ranks
+    return [(minibatch * ranks + rank) * share + i for minibatch in range(cfg.minibatches) for i in range(share)]
 
 
 class Rollout:
@@ -61,12 +69,12 @@ class Rollout:
         step = self.first_step + trainer.state.global_step // (cfg.updates * cfg.minibatches)
         # A model may have dropout that the trainer cannot switch off: a resumed segment must drop the same.
         torch.manual_seed(int(np.random.SeedSequence([self.seed, step]).generate_state(1)[0]))
-        first = trainer.accelerator.process_index * len(prompts)
-        mine = range(first, first + len(prompts))
+        mine = places(cfg, trainer.accelerator.process_index, trainer.accelerator.num_processes)
+        assert len(mine) == len(prompts)
         seeds = scenarios(cfg, self.seed, step)
         with self.meter.clock("reward"):  # what the environments take, and the sampler does not
             sampler = self._sampler(trainer)
-            with cast_once(sampler.model) if cfg.autocast else nullcontext():
+            with gathered(sampler.model), cast_once(sampler.model, cfg.autocast):
                 self.episodes = self.play([(seeds[i // cfg.group], i % cfg.group) for i in mine], sampler, step)
                 resampled = self.resample(sampler, step) if isinstance(cfg, GRPO) else 0
         facts = gather_object([Facts.of(episode) for episode in self.episodes])
@@ -117,9 +125,14 @@ class Rollout:
 
 
 @contextmanager
-def cast_once(model: nn.Module) -> Iterator[None]:
-    """Hold the weights of linear layers in bfloat16: autocast would cast them again at every token, to the same."""
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+def cast_once(model: nn.Module, autocast: bool) -> Iterator[None]:
+    """Hold the weights of linear layers in bfloat16: `autocast` would cast them again at every token, to the same.
+
+    Weights in shards are left as they are.
+    """
+    layers = [layer for layer in model.modules() if autocast and isinstance(layer, nn.Linear)]
+    if isinstance(model, FSDPModule):
+        layers = []
     weights = [layer.weight for layer in layers]
     for layer in layers:
         layer._parameters["weight"] = nn.Parameter(layer.weight.detach().bfloat16(), requires_grad=False)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from holdfast.train import GRPO
 from holdfast.train.loop import Learner, run
 
@@ -34,8 +36,12 @@ class GroupLearner(Learner):
         return {**parts, "epsilon_high": cfg.epsilon_high}
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
-        batch = super()._generate_and_score_completions(inputs)
+        batch, group = super()._generate_and_score_completions(inputs), self.cfg.group
         if self.cfg.loss_type == "rloo":
             # r_i less the mean of the others is G / (G - 1) times r_i less the mean of all.
-            batch["advantages"] *= self.cfg.group / (self.cfg.group - 1)
+            batch["advantages"] *= group / (group - 1)
+        # What rounding leaves of a mean of equal rewards is no advantage, but AdamW would make a full step of it.
+        rewards = torch.tensor([sum(episode.rewards) for episode in self.rollout.episodes]).view(-1, group)
+        alike = (rewards == rewards[:, :1]).all(1).repeat_interleave(group)
+        batch["advantages"][alike.to(batch["advantages"].device)] = 0.0
         return batch

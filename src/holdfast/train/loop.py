@@ -38,6 +38,7 @@ from holdfast.train.checkpoint import CRITIC, MOMENTS, load_moments, save_moment
 from holdfast.train.episodes import Rollout
 from holdfast.train.meter import Meter
 from holdfast.train.passes import can_share, completion_scores
+from holdfast.train.sharding import check_sharding, sharded
 
 
 def run(
@@ -81,7 +82,7 @@ def run(
     with (
         quiet(),
         tqdm(total=steps, desc=shown, unit="step", disable=None if ranks.is_main_process else True) as bar,
-        Meter(cfg, out, resume, bar, write=ranks.is_main_process) as meter,
+        Meter(cfg, first_step, out, resume, bar, write=ranks.is_main_process) as meter,
     ):
         trainer = learner(
             cfg,
@@ -113,6 +114,9 @@ class Learner(GRPOTrainer):
     TRL scores every row whole, and off a GPU its fused head would run the LM head over every position.
     """
 
+    whole_only: str | None = None
+    """The name of an algorithm that cannot train a sharded model."""
+
     @staticmethod
     def copies(cfg: RL) -> int:
         """How many episodes TRL compares with each other."""
@@ -127,6 +131,7 @@ class Learner(GRPOTrainer):
         self, cfg: Any, rollout: Rollout, *, start: Path, resume: Path | None, model: Any, **kwargs: Any
     ) -> None:
         self.cfg, self.rollout, self.resume = cfg, rollout, resume
+        self._mask_BC: Tensor | None = None  # of the loss under way
         self.clock = rollout.meter.clock
         if cfg.lora_rank:
             lora.attach(model, cfg.lora_rank, seed=kwargs["args"].seed)
@@ -135,7 +140,9 @@ class Learner(GRPOTrainer):
         begin = model if cfg.lora_rank else models.load(start, "float32")[0]
         self.extend(model)
         super().__init__(model=model, reward_funcs=episode_reward, rollout_func=rollout, **kwargs)
-        self.share = can_share(model) and not cfg.gradient_checkpointing
+        check_sharding(self.accelerator, whole_only="lora_rank" if cfg.lora_rank else self.whole_only)
+        # What is shared depends on the prompts: processes that hold shards would make different passes.
+        self.share = can_share(model) and not (cfg.gradient_checkpointing or sharded(self.accelerator))
         self.beta, self.ref_model = cfg.beta, Start(begin.to(self.accelerator.device), bool(cfg.lora_rank))
 
     def extend(self, model: PreTrainedModel) -> None:
@@ -167,8 +174,8 @@ class Learner(GRPOTrainer):
         model, main = self.accelerator.unwrap_model(self.model), self.accelerator.is_main_process
         save_moments(self.optimizer, model, out, write=main)
         critic = model._modules.pop("critic", None)  # no part of the policy from here on
-        weights = whole_weights(model)
-        valued = whole_weights(critic) if critic is not None else {}
+        weights = whole_weights(model, keep=main)
+        valued = whole_weights(critic, keep=main) if critic is not None else {}
         if not main:
             return
         if valued:
@@ -189,9 +196,17 @@ class Learner(GRPOTrainer):
             loss: Tensor = super().training_step(*args, **kwargs)
         return loss
 
-    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        self._mask_BC = inputs["model_mask"]
         with self.clock("forward"):
-            return super().compute_loss(*args, **kwargs)
+            loss = super().compute_loss(model, inputs, *args, **kwargs)
+        self._mask_BC = None
+        return loss
+
+    def own(self, logps_BC: Tensor) -> Tensor:
+        """In a loss, log-probabilities of the environment's tokens become 0, as are old ones and the start's: nothing
+        learns from them, but a ratio of theirs may overflow, and infinity times a mask of 0 is nan."""
+        return logps_BC if self._mask_BC is None else logps_BC.masked_fill(self._mask_BC == 0, 0.0)
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Tensor]:
         # As the parent's, but for its shuffle, which would scatter a group's rows over the passes of a step.
@@ -205,30 +220,37 @@ class Learner(GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        batch["model_mask"] = batch["completion_mask"] * batch["tool_mask"]
+        batch["model_mask"] = mask_BC = batch["completion_mask"] * batch["tool_mask"]
         logps_BC = pad([torch.tensor(episode.logprobs) for episode in self.rollout.episodes], padding_value=0.0)
-        batch["sampled_logps"] = logps_BC.to(self.accelerator.device)
+        # vLLM says nan of a token that it cannot weigh.
+        batch["sampled_logps"] = logps_BC.nan_to_num(nan=0.0).to(self.accelerator.device)
+        for name in ("old_per_token_logps", "ref_per_token_logps"):
+            if name in batch:  # see `own`
+                batch[name] = batch[name].masked_fill(mask_BC == 0, 0.0)
         self._metrics["train"]["kl_to_start"].append(self.kl_to_start(batch))
         return batch
 
     @torch.no_grad()
     def kl_to_start(self, batch: Mapping[str, Tensor]) -> float:
-        """KL to the stage's start in nats a token, at the sampled tokens of the first group of each rank.
+        """KL to the stage's start in nats a token, at the sampled tokens of the step's first group.
 
         The k3 estimator of Schulman 2020, "Approximating KL divergence": r - 1 - log r for r = start / policy.
         """
-        rows = slice(min(self.cfg.group, self.args.per_device_train_batch_size))
-        part = {name: batch[name][rows] for name in ("model_mask", "sampled_logps")}
-        if "ref_per_token_logps" in batch:
-            start_BC = batch["ref_per_token_logps"][rows]
-        else:
-            ids_BT, mask_BT = sequences(batch, rows)
-            columns = batch["completion_ids"].shape[1]
-            start_BC, _, _ = self._get_per_token_logps_and_entropies(self.ref_model, ids_BT, mask_BT, columns)
-        # vLLM says nan of a token that it cannot weigh.
-        log_ratio_BC = ((start_BC - part["sampled_logps"]) * part["model_mask"]).nan_to_num(nan=0.0)
-        total = (log_ratio_BC.expm1() - log_ratio_BC).sum().double()
-        sums = self.accelerator.reduce(torch.stack([total, part["model_mask"].sum()]), reduction="sum")
+        sums = torch.zeros(2, dtype=torch.float64, device=self.accelerator.device)
+        if self.accelerator.is_main_process:  # which has the first group
+            rows = slice(self.cfg.group)
+            mask_BC = batch["model_mask"][rows]
+            if "ref_per_token_logps" in batch:
+                start_BC = batch["ref_per_token_logps"][rows]
+            else:
+                ids_BT, mask_BT = sequences(batch, rows)
+                size = self.args.per_device_train_batch_size
+                start_BC, _, _ = self._get_per_token_logps_and_entropies(
+                    self.ref_model, ids_BT, mask_BT, mask_BC.shape[1], size
+                )
+            log_ratio_BC = (start_BC - batch["sampled_logps"][rows]).masked_fill(mask_BC == 0, 0.0)
+            sums += torch.stack([(log_ratio_BC.expm1() - log_ratio_BC).sum(), mask_BC.sum()])
+        sums = self.accelerator.reduce(sums, reduction="sum")
         return (sums[0] / sums[1].clamp(min=1)).item()
 
     def _get_per_token_logps_and_entropies(
@@ -244,7 +266,7 @@ class Learner(GRPOTrainer):
         """Log-probabilities and entropies (B, C) of the last `logits_to_keep` = C columns, and no router loss."""
         score = partial(completion_scores, entropy=compute_entropy)
         logps, entropies = self.scored(model, score, input_ids, attention_mask, logits_to_keep, batch_size)
-        return logps, entropies, None
+        return self.own(logps), entropies, None
 
     def scored(
         self,

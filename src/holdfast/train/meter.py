@@ -8,7 +8,7 @@ metrics.jsonl has a line for every step since the stage's start, those of earlie
 - reward, reward_std; component/NAME for each reward component: means over episodes.
 - zero_variance: share of groups whose rewards are all alike; resampled: how many were replaced.
 - length: sampled tokens per episode; turns: replies per episode; truncated: share of replies cut short.
-- entropy: nats a token; kl_estimate: KL to the stage's start before the update, nats a token.
+- entropy: nats a token; kl_estimate: KL to the stage's start before the update, nats a token, of the first group.
 - loss; grad_norm: before clipping at 1; clip: share of tokens whose ratio was clipped; lr.
 - policy_loss, value_loss, explained_variance: PPO's.
 - tokens_per_second: sampled, over the whole step.
@@ -81,10 +81,14 @@ class Meter(TrainerCallback):
     Raises Collapse where the policy has become degenerate; every process finds that at the same step.
     """
 
-    def __init__(self, cfg: RL, out: Path, resume: Path | None, bar: tqdm[Any], *, write: bool) -> None:
+    def __init__(
+        self, cfg: RL, first_step: int, out: Path, resume: Path | None, bar: tqdm[Any], *, write: bool
+    ) -> None:
         self.cfg, self.bar, self.clock = cfg, bar, Clock()
         before = (resume / "metrics.jsonl").read_text(encoding="utf-8").splitlines() if resume else []
         self.lines: list[dict[str, Any]] = [json.loads(line) for line in before]
+        if len(self.lines) != first_step:
+            raise ValueError(f"first_step {first_step} cannot go on from {resume}, which is after {len(self.lines)}")
         self.summary: dict[str, float] = {}
         self.updates: list[Mapping[str, float]] = []
         self.began = time.perf_counter()

@@ -58,12 +58,15 @@ def gae(rewards_BC: Tensor, values_BC: Tensor, mask_BC: Tensor, gamma: float, la
 
 
 def whiten(x_BC: Tensor, mask_BC: Tensor, total: Callable[[Tensor], Tensor] = lambda sums: sums) -> Tensor:
-    """`x_BC` with mean 0 and variance 1 over the mask, 0 elsewhere. `total` adds up sums over processes."""
-    own = mask_BC.bool()
-    count, mean = total(torch.stack([own.sum().to(x_BC.dtype), x_BC[own].sum()]))
+    """`x_BC` with mean 0 and variance 1 over the mask, 0 elsewhere. `total` adds up sums over processes.
+
+    In float64: advantages that are all alike must not come out as rounding scaled up.
+    """
+    own, x = mask_BC.bool(), x_BC.double()
+    count, mean = total(torch.stack([own.sum().double(), x[own].sum()]))
     mean = mean / count.clamp(min=1)
-    variance = total((x_BC[own] - mean).square().sum()) / count.clamp(min=1)
-    return torch.where(own, (x_BC - mean) * (variance + 1e-8).rsqrt(), 0.0)
+    variance = total((x[own] - mean).square().sum()) / count.clamp(min=1)
+    return torch.where(own, (x - mean) * (variance + 1e-8).rsqrt(), 0.0).to(x_BC.dtype)
 
 
 def policy_loss(logps_BC: Tensor, old_BC: Tensor, advantages_BC: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
@@ -99,6 +102,14 @@ def explained_variance(
 # --- the critic
 
 
+class Head(nn.Linear):
+    """A linear layer in the type of its weights, whatever autocast says: values are sums of rewards, not features."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            return super().forward(hidden.to(self.weight.dtype))
+
+
 class Critic(nn.Module):
     """A value for every position, from a trunk of its own or, where that is None, from the policy's hidden states.
 
@@ -108,7 +119,7 @@ class Critic(nn.Module):
     def __init__(self, hidden: int, trunk: nn.Module | None) -> None:
         super().__init__()
         self.trunk = trunk
-        self.head = nn.Linear(hidden, 1)
+        self.head = Head(hidden, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -139,7 +150,7 @@ def state_values(
 def _values(critic: Critic, trunk: nn.Module) -> Run:
     def run(*, keep: int, **inputs: Any) -> tuple[Tensor, ...]:
         hidden_BWH = trunk(**inputs).last_hidden_state[:, -keep:]  # -0 is all of them
-        return (critic.head(hidden_BWH.to(critic.head.weight.dtype)),)
+        return (critic.head(hidden_BWH),)
 
     return run
 
@@ -149,7 +160,7 @@ def _both(model: Any) -> Run:
         with _inputs_of(model.get_output_embeddings()) as seen:
             logits_BWV = model(**inputs, logits_to_keep=keep).logits
         (hidden_BWH,) = seen
-        return logits_BWV, model.critic.head(hidden_BWH.to(model.critic.head.weight.dtype))
+        return logits_BWV, model.critic.head(hidden_BWH)
 
     return run
 
@@ -176,6 +187,7 @@ class ActorCritic(Learner):
     """The policy with a critic in tow: `model.critic`, so that whatever wraps the one wraps the other."""
 
     cfg: PPO
+    whole_only = "PPO"
     _values_BC: Tensor  # of the last pass
 
     @staticmethod
@@ -216,7 +228,11 @@ class ActorCritic(Learner):
         """Clips the two apart, so that a large error of the critic does not stop the policy; returns the policy's."""
         policy, critic = self.parameters_of()
         self.accelerator.clip_grad_norm_(critic, self.args.max_grad_norm)
-        return self.accelerator.clip_grad_norm_(policy, self.args.max_grad_norm)
+        norm = self.accelerator.clip_grad_norm_(policy, self.args.max_grad_norm)
+        if len(self.rollout.meter.lines) < self.cfg.critic_warmup:
+            for parameter in policy:  # AdamW leaves it alone then, moments and all
+                parameter.grad = None
+        return norm
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         batch = super()._generate_and_score_completions(inputs)
@@ -225,13 +241,14 @@ class ActorCritic(Learner):
             with torch.no_grad():
                 rows, columns = self.args.per_device_train_batch_size, mask_BC.shape[1]
                 (self._values_BC,) = self.scored(self.model, state_values, *sequences(batch), columns, rows)
-        rewards_BC = torch.zeros_like(self._values_BC)
+        rewards_BC = torch.zeros(mask_BC.shape)  # on the CPU, as the loop over tokens is there
         for row, episode in enumerate(self.rollout.episodes):
-            rewards_BC[row, list(episode.turn_ends)] = torch.tensor(episode.rewards, device=rewards_BC.device)
+            rewards_BC[row, list(episode.turn_ends)] = torch.tensor(episode.rewards)
         if cfg.beta and cfg.kl_in == "reward":  # section 2 of Ziegler et al.: r_t - beta log(policy / start)
-            log_ratio_BC = (batch["sampled_logps"] - batch["ref_per_token_logps"]).nan_to_num(nan=0.0)
-            rewards_BC -= cfg.beta * log_ratio_BC * mask_BC
-        advantages_BC, batch["returns"] = gae(rewards_BC, self._values_BC, mask_BC, cfg.gamma, cfg.lam)
+            policy_BC = batch.get("old_per_token_logps", batch["sampled_logps"])
+            rewards_BC -= cfg.beta * ((policy_BC - batch["ref_per_token_logps"]) * mask_BC).cpu()
+        found = gae(rewards_BC, self._values_BC.cpu(), mask_BC.cpu(), cfg.gamma, cfg.lam)
+        advantages_BC, batch["returns"] = (x_BC.to(mask_BC.device) for x_BC in found)
         batch["advantages"] = whiten(advantages_BC, mask_BC, self._total)
         batch["values"] = self._values_BC
         explained = explained_variance(self._values_BC, batch["returns"], mask_BC, self._total)
@@ -257,7 +274,7 @@ class ActorCritic(Learner):
         logps_BC, entropies_BC, self._values_BC = self.scored(
             model, score, input_ids, attention_mask, logits_to_keep, batch_size
         )
-        return logps_BC, entropies_BC, None
+        return self.own(logps_BC), entropies_BC, None
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
         cfg, mask_BC = self.cfg, inputs["model_mask"]
@@ -268,7 +285,6 @@ class ActorCritic(Learner):
         old_BC = inputs.get("old_per_token_logps", logps_BC.detach())
         policy_BC, clipped_BC = policy_loss(logps_BC, old_BC, inputs["advantages"], cfg.epsilon)
         value_BC = value_loss(self._values_BC, inputs["values"], inputs["returns"], cfg.value_epsilon)
-        policy_BC = policy_BC * inputs.get("importance_sampling_ratio", 1.0)  # of vLLM's rounding
         loss_BC = policy_BC + cfg.value_coef * value_BC
         if cfg.beta and cfg.kl_in == "loss":  # the k3 estimator, as in GRPO
             log_ratio_BC = inputs["ref_per_token_logps"] - logps_BC
@@ -281,7 +297,8 @@ class ActorCritic(Learner):
         }.items():
             share = self._total(torch.stack([(x_BC.detach() * mask_BC).sum(), mask_BC.sum()]))
             self._metrics["train"][name].append((share[0] / share[1].clamp(min=1)).item())
-        # A mean over the tokens of an update, over all of its passes; what wraps the model averages over processes.
+        # Summed over an update's passes: a mean over tokens, if it has its share of the step's. What wraps the model
+        # averages over processes.
         tokens = inputs["num_items_in_batch"].clamp(min=1) / cfg.minibatches / self.accelerator.num_processes
         return (loss_BC * mask_BC).sum() / tokens
 

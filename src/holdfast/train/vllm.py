@@ -1,7 +1,7 @@
 """Rollouts by vLLM in the trainer's own process: `rollout: vllm`, `pip install 'holdfast[vllm]'`, a GPU.
 
 TRL keeps the engine and hands it the weights before every rollout (colocate mode); here it takes the sampler's place.
-Its kernels round differently from the trainer's, so TRL weighs each episode by the ratio of the two (truncated
+Its kernels round differently from the trainer's, so TRL weighs each token by the ratio of the two, cut at 3 (truncated
 importance sampling), and its random numbers are its own: a resumed run is no longer the same bit for bit.
 """
 
@@ -51,4 +51,5 @@ class VllmSampler(Sampler):
 def settings(renderer: Renderer) -> dict[str, Any]:
     """What TRL's config says of it."""
     stops = {"stop_token_ids": sorted(renderer.end_ids), "detokenize": False}
-    return {"use_vllm": True, "vllm_mode": "colocate", "generation_kwargs": stops}
+    correction = {"vllm_importance_sampling_mode": "token_truncate"}
+    return {"use_vllm": True, "vllm_mode": "colocate", "generation_kwargs": stops, **correction}
