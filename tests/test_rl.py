@@ -372,8 +372,12 @@ def test_a_run_equals_one_with_the_scores_and_the_shuffle_of_trl(
     ours_alone = Learner._get_per_token_logps_and_entropies
 
     def scored(self: Learner, model: Any, *rest: Any, **kwargs: Any) -> Any:
-        score = ours_alone if isinstance(model, Start) else GRPOTrainer._get_per_token_logps_and_entropies
-        return score(self, model, *rest, **kwargs)
+        if isinstance(model, Start):
+            return ours_alone(self, model, *rest, **kwargs)
+        logps, entropies, _ = GRPOTrainer._get_per_token_logps_and_entropies(self, model, *rest, **kwargs)
+        if kwargs.get("compute_entropy"):
+            self.report("token_entropy", entropies)
+        return logps, entropies, None
 
     monkeypatch.setattr(Learner, "_get_per_token_logps_and_entropies", scored)
     monkeypatch.delattr(Learner, "_prepare_inputs")

@@ -142,5 +142,5 @@ def test_the_key_of_a_step_holds_neither_other_steps_nor_how_often_checkpoints_a
 
     here = config(stage([8]))
     assert config(stage([4, 8, 16]), 7, Launch(processes=2, threads=1, save_every=3)) == here
-    assert config(replace(stage([8]), algo=replace(ALGO, name="other"))) == here
+    assert config(replace(stage([8]), algo=replace(ALGO, name="other", max_kl=1.0))) == here
     assert config(replace(stage([8]), algo=replace(ALGO, group=4))) != here

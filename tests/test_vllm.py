@@ -4,8 +4,11 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from holdfast import models
 from holdfast.render import Renderer
+from holdfast.train import vllm
 from holdfast.train.vllm import VllmSampler, settings
 
 
@@ -34,4 +37,10 @@ def test_each_sample_comes_back_to_its_prompt_with_what_ended_it(checkpoint: Pat
     assert (three.ids, three.finish, three.text) == ((6, 9, renderer.end_id), "stop", renderer.decode([6, 9]))
     assert three.logprobs[0] == -0.5
     assert math.isnan(three.logprobs[1])  # TRL takes it for a token that cannot be weighed
-    assert settings(renderer)["generation_kwargs"]["stop_token_ids"] == sorted(renderer.end_ids)
+
+
+def test_where_it_is_not_installed_one_line_says_so(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm, "find_spec", lambda name: None)
+    renderer = Renderer(models.load(checkpoint)[1])
+    with pytest.raises(ValueError, match=r"^rollout vllm: vllm is not installed; pip install 'holdfast\[vllm\]'$"):
+        settings(renderer)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from holdfast.config import Environment, Stage
 from holdfast.job import Launch
-from holdfast.train import GRPO
+from holdfast.train import GRPO, PPO
 from holdfast.worker import spawn, train
 
 ROOT = Path(__file__).parents[1]
@@ -118,16 +118,30 @@ def test_an_error_of_a_rank_is_the_arm_s(checkpoint: Path, tmp_path: Path) -> No
         train(odd, checkpoint, None, 0, 1, 5, TWO, out)
 
 
-def test_two_processes_train_what_one_does_but_for_rounding(checkpoint: Path, tmp_path: Path) -> None:
-    rewards, weights, start = [], [], load_file(checkpoint / "model.safetensors")
+@pytest.mark.parametrize(
+    "algo",
+    [
+        STAGE.algo,
+        PPO(
+            name="ppo", prompts_per_step=4, group=2, max_new_tokens=5, lr=3e-3, rows_per_pass=2, beta=0.1,
+            minibatches=2, warmup=4,
+        ),
+    ],
+    ids=lambda algo: algo.name,
+)  # fmt: skip
+def test_two_processes_train_what_one_does_but_for_rounding(checkpoint: Path, tmp_path: Path, algo: GRPO | PPO) -> None:
+    stage, lines, weights, start = replace(STAGE, algo=algo), [], [], load_file(checkpoint / "model.safetensors")
     for launch in (Launch(), TWO):
         out = tmp_path / str(launch.processes)
         out.mkdir()
-        train(STAGE, checkpoint, None, 0, 2, 5, launch, out)
-        rewards.append([json.loads(line)["reward"] for line in (out / "metrics.jsonl").read_text().splitlines()])
+        train(stage, checkpoint, None, 0, 3, 5, launch, out)
+        lines.append([json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()])
         weights.append(load_file(out / "model.safetensors"))
         assert not (out / ".ranks").exists()
-    assert rewards[0] == pytest.approx(rewards[1], abs=1e-6)
+    for one, two in zip(*lines, strict=True):
+        for name in ("reward", "kl_estimate", "lr", "loss"):
+            assert one[name] == pytest.approx(two[name], abs=1e-5)
+        assert one["grad_norm"] == pytest.approx(two["grad_norm"], rel=1e-3)
     moved = max((weights[0][name] - start[name]).abs().max().item() for name in start)
     apart = max((weights[0][name] - weights[1][name]).abs().max().item() for name in start)
     assert moved > 1e-3

@@ -18,6 +18,7 @@ from holdfast.config import Stage
 from holdfast.job import Launch
 from holdfast.logbook import Logbook
 from holdfast.store import Entry
+from holdfast.train import LIMITS
 from holdfast.worker import train
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class Segments:
         return 0, None
 
     def _config(self, step: int) -> dict[str, Any]:
-        algo = {key: value for key, value in asdict(self.stage.algo).items() if key != "name"}
+        algo = {key: value for key, value in asdict(self.stage.algo).items() if key not in ("name", *LIMITS)}
         return {**self.env, **algo, "steps": step}
 
     def _make(self, first: int, last: int, before: Entry | None) -> partial[None]:

@@ -23,6 +23,7 @@ from holdfast.config import Arm, build, read_arm
 from holdfast.corpora import digest
 from holdfast.job import COLLAPSED, Job, Launch
 from holdfast.logbook import Logbook, log_to
+from holdfast.records import write_rows
 from holdfast.segments import Segments
 from holdfast.store import Store
 from holdfast.trackers import Trackers
@@ -72,7 +73,10 @@ def main() -> int:
     except (ValueError, OSError, Collapse) as error:
         log.debug("stopped", exc_info=True)  # to the file alone
         print(f"holdfast: error: {folder}: {' '.join(str(error).split())}", file=sys.stderr)
-        return COLLAPSED if isinstance(error, Collapse) else 2
+        if not isinstance(error, Collapse):
+            return 2
+        write_rows(folder / "collapse.jsonl", error.lines)
+        return COLLAPSED
     return 0
 
 

@@ -128,8 +128,10 @@ def main() -> None:
     try:
         with disk_errors(out):
             _train(job["stage"], Path(job["start"]), before, job["first"], job["last"], job["seed"], out)
-    except (ValueError, Collapse) as error:
-        fail(folder, type(error).__name__, str(error))
+    except Collapse as error:
+        fail(folder, "Collapse", str(error), error.lines)
+    except ValueError as error:
+        fail(folder, "ValueError", str(error))
     except OSError as error:
         fail(folder, "OSError", error.errno, error.strerror, error.filename)
 

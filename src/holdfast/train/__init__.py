@@ -8,14 +8,17 @@ The configs live here, so that reading or checking one costs nothing: only the a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 KINDS = ("sft", "sdf")
 LOSS_TYPES = ("dapo", "grpo", "dr_grpo", "cispo", "gspo", "rloo")
 ROLLOUTS = ("holdfast", "vllm")
 CRITICS = ("head", "model")
 KL_IN = ("reward", "loss")
+LIMITS = ("min_entropy", "min_length", "max_kl")
+"""Fields that say when to stop, and change nothing before that."""
 PATIENCE = 3
 """Steps in a row that a limit may be passed before a run stops."""
 
@@ -70,7 +73,14 @@ class Install:
 
 
 class Collapse(RuntimeError):
-    """A run that there is no sense in going on with: its policy is degenerate. Says what, when, and which limit."""
+    """A run that there is no sense in going on with: its policy is degenerate. Says what, when, and which limit.
+
+    `lines` are the metrics of the stage so far, which would else be gone with what was not stored.
+    """
+
+    def __init__(self, message: str, lines: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(message)
+        self.lines = lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +110,7 @@ class RL:
     """Passes over each step's episodes, 1 or more."""
     minibatches: int = 1
     """Optimiser steps to a pass, each on scenarios that follow each other: a divisor of the episodes. `epsilon` matters
-    where a step has more than one."""
+    where a step has more than one. Means over tokens are by the step's tokens, shared out evenly."""
     epsilon: float = 0.2
     """The ratio is clipped to 1 - epsilon .. 1 + epsilon. Above 0."""
     beta: float = 0.0

@@ -6,7 +6,7 @@ scenarios(cfg, seed=0, step=3)   ->   [581234, 581235, ...]      one environment
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,8 @@ class Rollout:
         seeds = scenarios(cfg, self.seed, step)
         with self.meter.clock("reward"):  # what the environments take, and the sampler does not
             sampler = self._sampler(trainer)
-            with gathered(sampler.model), cast_once(sampler.model, cfg.autocast):
+            own = cfg.rollout == "holdfast"  # which samples from the model itself
+            with gathered(sampler.model) if own else nullcontext(), cast_once(sampler.model, own and cfg.autocast):
                 self.episodes = self.play([(seeds[i // cfg.group], i % cfg.group) for i in mine], sampler, step)
                 resampled = self.resample(sampler, step) if isinstance(cfg, GRPO) else 0
         facts = gather_object([Facts.of(episode) for episode in self.episodes])

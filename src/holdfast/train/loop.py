@@ -132,6 +132,7 @@ class Learner(GRPOTrainer):
     ) -> None:
         self.cfg, self.rollout, self.resume = cfg, rollout, resume
         self._mask_BC: Tensor | None = None  # of the loss under way
+        self._tokens = torch.zeros(())  # of the step, in all processes
         self.clock = rollout.meter.clock
         if cfg.lora_rank:
             lora.attach(model, cfg.lora_rank, seed=kwargs["args"].seed)
@@ -197,11 +198,22 @@ class Learner(GRPOTrainer):
         return loss
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        self._mask_BC = inputs["model_mask"]
+        self._mask_BC, self._tokens = inputs["model_mask"], inputs["num_items_in_batch"]
         with self.clock("forward"):
             loss = super().compute_loss(model, inputs, *args, **kwargs)
         self._mask_BC = None
         return loss
+
+    def report(self, name: str, x_BC: Tensor) -> None:
+        """Log the mean of `x_BC` over the step's tokens: as the trainer averages over passes, each gives its sum over
+        what a pass has on average."""
+        assert self._mask_BC is not None
+        share = self.total((x_BC.detach() * self._mask_BC).sum()) / self._tokens.clamp(min=1)
+        self._metrics["train"][name].append(share.item() * self.args.steps_per_generation)
+
+    def total(self, sums: Tensor) -> Tensor:
+        """The sum over all processes."""
+        return self.accelerator.reduce(sums, reduction="sum")
 
     def own(self, logps_BC: Tensor) -> Tensor:
         """In a loss, log-probabilities of the environment's tokens become 0, as are old ones and the start's: nothing
@@ -222,8 +234,7 @@ class Learner(GRPOTrainer):
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         batch["model_mask"] = mask_BC = batch["completion_mask"] * batch["tool_mask"]
         logps_BC = pad([torch.tensor(episode.logprobs) for episode in self.rollout.episodes], padding_value=0.0)
-        # vLLM says nan of a token that it cannot weigh.
-        batch["sampled_logps"] = logps_BC.nan_to_num(nan=0.0).to(self.accelerator.device)
+        batch["sampled_logps"] = logps_BC.to(self.accelerator.device)
         for name in ("old_per_token_logps", "ref_per_token_logps"):
             if name in batch:  # see `own`
                 batch[name] = batch[name].masked_fill(mask_BC == 0, 0.0)
@@ -249,8 +260,9 @@ class Learner(GRPOTrainer):
                     self.ref_model, ids_BT, mask_BT, mask_BC.shape[1], size
                 )
             log_ratio_BC = (start_BC - batch["sampled_logps"][rows]).masked_fill(mask_BC == 0, 0.0)
+            log_ratio_BC = log_ratio_BC.nan_to_num(nan=0.0)  # what vLLM says of a token that it cannot weigh
             sums += torch.stack([(log_ratio_BC.expm1() - log_ratio_BC).sum(), mask_BC.sum()])
-        sums = self.accelerator.reduce(sums, reduction="sum")
+        sums = self.total(sums)
         return (sums[0] / sums[1].clamp(min=1)).item()
 
     def _get_per_token_logps_and_entropies(
@@ -265,8 +277,10 @@ class Learner(GRPOTrainer):
     ) -> tuple[Tensor, Tensor, None]:
         """Log-probabilities and entropies (B, C) of the last `logits_to_keep` = C columns, and no router loss."""
         score = partial(completion_scores, entropy=compute_entropy)
-        logps, entropies = self.scored(model, score, input_ids, attention_mask, logits_to_keep, batch_size)
-        return self.own(logps), entropies, None
+        logps_BC, entropies_BC = self.scored(model, score, input_ids, attention_mask, logits_to_keep, batch_size)
+        if compute_entropy:
+            self.report("token_entropy", entropies_BC)
+        return self.own(logps_BC), entropies_BC, None
 
     def scored(
         self,

@@ -35,7 +35,7 @@ from transformers import TrainerCallback
 from holdfast.train import PATIENCE, RL, Collapse
 
 METRICS = {
-    "entropy": "entropy", "kl_to_start": "kl_estimate", "loss": "loss", "grad_norm": "grad_norm",
+    "token_entropy": "entropy", "kl_to_start": "kl_estimate", "loss": "loss", "grad_norm": "grad_norm",
     "clip_ratio/region_mean": "clip", "cispo_clip_ratio": "clip",
     "policy_loss": "policy_loss", "value_loss": "value_loss", "explained_variance": "explained_variance",
 }  # fmt: skip
@@ -114,7 +114,7 @@ class Meter(TrainerCallback):
         cfg = self.cfg
         step = len(self.lines) + 1
         if not (math.isfinite(logs["loss"]) and math.isfinite(logs["grad_norm"])):
-            raise Collapse(f"no finite loss or gradient at step {step}: lr {cfg.lr} is too high")
+            raise Collapse(f"no finite loss or gradient at step {step}: lr {cfg.lr} is too high", self.lines)
         self.updates.append(logs)
         if len(self.updates) < cfg.updates * cfg.minibatches:
             return
@@ -164,5 +164,6 @@ class Meter(TrainerCallback):
             if broken:
                 raise Collapse(
                     f"the policy collapsed: at step {step}, {name} is {last[-1][name]:.4g} {unit} and has been beyond "
-                    f"{limit} = {getattr(cfg, limit)} for {PATIENCE} steps; the last checkpoint before it is kept"
+                    f"{limit} = {getattr(cfg, limit)} for {PATIENCE} steps; the last checkpoint before it is kept",
+                    self.lines,
                 )

@@ -249,9 +249,9 @@ class ActorCritic(Learner):
             rewards_BC -= cfg.beta * ((policy_BC - batch["ref_per_token_logps"]) * mask_BC).cpu()
         found = gae(rewards_BC, self._values_BC.cpu(), mask_BC.cpu(), cfg.gamma, cfg.lam)
         advantages_BC, batch["returns"] = (x_BC.to(mask_BC.device) for x_BC in found)
-        batch["advantages"] = whiten(advantages_BC, mask_BC, self._total)
+        batch["advantages"] = whiten(advantages_BC, mask_BC, self.total)
         batch["values"] = self._values_BC
-        explained = explained_variance(self._values_BC, batch["returns"], mask_BC, self._total)
+        explained = explained_variance(self._values_BC, batch["returns"], mask_BC, self.total)
         self._metrics["train"]["explained_variance"].append(explained)
         return batch
 
@@ -290,17 +290,13 @@ class ActorCritic(Learner):
             log_ratio_BC = inputs["ref_per_token_logps"] - logps_BC
             loss_BC = loss_BC + cfg.beta * (log_ratio_BC.expm1() - log_ratio_BC)
         for name, x_BC in {
-            "entropy": entropies_BC,
+            "token_entropy": entropies_BC,
             "policy_loss": policy_BC,
             "value_loss": value_BC,
             "clip_ratio/region_mean": clipped_BC.float(),
         }.items():
-            share = self._total(torch.stack([(x_BC.detach() * mask_BC).sum(), mask_BC.sum()]))
-            self._metrics["train"][name].append((share[0] / share[1].clamp(min=1)).item())
+            self.report(name, x_BC)
         # Summed over an update's passes: a mean over tokens, if it has its share of the step's. What wraps the model
         # averages over processes.
         tokens = inputs["num_items_in_batch"].clamp(min=1) / cfg.minibatches / self.accelerator.num_processes
         return (loss_BC * mask_BC).sum() / tokens
-
-    def _total(self, sums: Tensor) -> Tensor:
-        return self.accelerator.reduce(sums, reduction="sum")

@@ -19,12 +19,10 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 def check_sharding(accelerator: Accelerator, *, whole_only: str | None) -> None:
     """Raises ValueError for a launch that shards in a way not supported; `whole_only` names what wants no shards."""
     kind = accelerator.distributed_type
-    if kind not in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU) and not sharded(
-        accelerator
-    ):
-        raise ValueError(
-            f"launch.accelerate must ask for plain processes or FSDP with fsdp_version 2, not {kind.value}"
-        )
+    plain = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+    if kind not in plain and not sharded(accelerator):
+        found = "FSDP version 1" if kind == DistributedType.FSDP else kind.value
+        raise ValueError(f"launch.accelerate must ask for plain processes or FSDP with fsdp_version 2, not {found}")
     if sharded(accelerator) and whole_only:
         raise ValueError(f"launch.accelerate must not ask for FSDP with {whole_only}: use launch.processes")
 
@@ -36,7 +34,10 @@ def sharded(accelerator: Accelerator) -> bool:
 
 @contextmanager
 def gathered(model: nn.Module) -> Iterator[None]:
-    """Keep the weights of a sharded model whole; a model that is not sharded is left alone."""
+    """Keep the weights of a sharded model whole; a model that is not sharded is left alone.
+
+    Not to be saved inside: that would make shards of it again.
+    """
     parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
     for part in parts:
         part.set_reshard_after_forward(False, recurse=False)
@@ -46,7 +47,7 @@ def gathered(model: nn.Module) -> Iterator[None]:
     finally:
         for part in parts:
             part.reshard()
-            part.set_reshard_after_forward(True, recurse=False)
+            part.set_reshard_after_forward(part is not model, recurse=False)  # FSDP2's default: the outermost stays
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ importance sampling), and its random numbers are its own: a resumed run is no lo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 from holdfast.render import Renderer
@@ -49,7 +50,9 @@ class VllmSampler(Sampler):
 
 
 def settings(renderer: Renderer) -> dict[str, Any]:
-    """What TRL's config says of it."""
+    """What TRL's config says of it. Raises ValueError where vLLM is not installed."""
+    if find_spec("vllm") is None:
+        raise ValueError("rollout vllm: vllm is not installed; pip install 'holdfast[vllm]'")
     stops = {"stop_token_ids": sorted(renderer.end_ids), "detokenize": False}
     correction = {"vllm_importance_sampling_mode": "token_truncate"}
     return {"use_vllm": True, "vllm_mode": "colocate", "generation_kwargs": stops, **correction}
