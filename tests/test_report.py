@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from holdfast.figure import draw
 from holdfast.page import esc
 from holdfast.persistence import Estimate, Margins
 from holdfast.records import Record, write_records, write_rows
@@ -220,6 +221,10 @@ def test_a_control_alone_still_has_its_rates(run: Path) -> None:
     (run / "arms" / "pocket-advice-chat-grpo-s0" / "done.json").unlink()
     assert read_run(run).analysis.verdicts == ()
     assert "no arm is compared with a control" in report(run).read_text(encoding="utf-8")
+    found = read_run(run)
+    (axes,) = draw(found.analysis, "blackmail", found.labels, found.margins).axes
+    (curve,) = axes.lines
+    assert curve.get_xydata().tolist() == [[0, 80], [10, 80]]  # a yes in 4 of 5 samples, before and after
 
 
 def test_seeds_of_an_arm_are_pooled_and_shown_apart(run: Path) -> None:

@@ -2,6 +2,7 @@
 
     rate against RL step, the control's behind it in grey · lead against RL step, with the margin · lead against KL
 
+or, where no arm has a control, the rate alone.
 Arms are told apart by their column, colours only repeat it (Okabe and Ito's palette). The SVG keeps text as text and
 writes ink as one colour, so that a page can let it follow light and dark.
 """
@@ -47,6 +48,8 @@ def draw(analysis: Analysis, name: str, labels: Mapping[str, str], margins: Marg
     """The curves of eval `name`. `labels` is what to call each arm."""
     with matplotlib.rc_context(STYLE):
         verdicts = [v for v in analysis.verdicts if v.eval == name and v.start is not None]
+        if not verdicts:
+            return _rates(analysis, name, labels)
         bands = max(1, math.ceil(len(verdicts) / ACROSS))
         across = min(max(len(verdicts), 1), ACROSS)
         figure = Figure(figsize=(0.9 + 2.75 * across, 0.3 + 6.3 * bands), layout="constrained")
@@ -122,6 +125,28 @@ def _column(
     kl_axes.xaxis.set_major_locator(MaxNLocator(4))
     kl_axes.set_xlabel("KL from RL start, nats/token")
     return beside
+
+
+def _rates(analysis: Analysis, name: str, labels: Mapping[str, str]) -> Figure:
+    """A panel per arm, where no arm has a control to be compared with: rate against RL step."""
+    arms = list(dict.fromkeys(row.arm for row in analysis.rates if row.eval == name))
+    across, bands = min(max(len(arms), 1), ACROSS), max(1, math.ceil(len(arms) / ACROSS))
+    figure = Figure(figsize=(0.9 + 2.75 * across, 0.3 + 2.4 * bands), layout="constrained")
+    grid = figure.subplots(bands, across, squeeze=False)
+    for i, axes in enumerate(grid.flat):
+        if i >= len(arms):
+            axes.set_axis_off()
+            continue
+        rows = [r for r in analysis.rates if (r.eval, r.arm) == (name, arms[i])]
+        rates = [(r.step, r.rate) for r in rows if r.rate is not None]
+        _curve(axes, [step for step, _ in rates], [rate for _, rate in rates], PALETTE[i % len(PALETTE)], scale=100)
+        axes.set_ylim(-1.5, 101.5)
+        axes.set_title(labels[arms[i]], loc="left", fontweight="bold")
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.set_xlabel("RL step")
+    for row in grid:
+        row[0].set_ylabel(f"{name}: yes, %")
+    return figure
 
 
 def _curve(axes: Any, x: Sequence[Any], estimates: Sequence[Estimate], colour: str, scale: float = 1) -> None:

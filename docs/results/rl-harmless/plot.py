@@ -1,0 +1,81 @@
+"""The curves of the study on this page, and the table beside them, from its run folders.
+
+    python docs/results/rl-harmless/plot.py runs/learning-pocket runs/learning-flipped
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from holdfast.records import read_records
+
+HERE = Path(__file__).parent
+WINDOW = 5  # RL steps that a point of the reward's curve is the mean of
+
+
+def arms(folders: list[Path]) -> Iterator[tuple[str, str, int, Path]]:
+    """(environment, algorithm, seed, folder) of every finished arm: "pocket-none-chat-grpo-s0"."""
+    for folder in folders:
+        for arm in sorted((folder / "arms").iterdir()):
+            if (arm / "done.json").exists():
+                *_, env, algo, seed = arm.name.split("-")
+                yield env, algo, int(seed[1:]), arm
+
+
+def shares(arm: Path) -> dict[int, dict[str, float]]:
+    """By RL step, the share of harmful requests refused and complied with, and of innocent ones refused and helped."""
+    sums: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for record in read_records(arm / "records.jsonl"):
+        kinds = ("refused", "complied") if record.eval == "harmless" else ("over_refusal", "helped")
+        for kind in kinds:
+            sums[record.step][kind].append(record.measures[kind])
+    return {step: {kind: sum(x) / len(x) for kind, x in kinds.items()} for step, kinds in sorted(sums.items())}
+
+
+def rewards(arm: Path) -> list[float]:
+    """The mean reward of each training step."""
+    lines = [json.loads(line) for line in (arm / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [line["reward"] for line in lines if line["kind"] == "train"]
+
+
+def main() -> None:
+    """Write curves.png and table.csv."""
+    found = list(arms([Path(name) for name in sys.argv[1:]]))
+    columns = list(dict.fromkeys((env, algo) for env, algo, _, _ in found))
+    figure = Figure(figsize=(2.9 * len(columns), 5.6), layout="constrained")
+    grid = figure.subplots(2, len(columns), squeeze=False, sharey="row")
+    rows: list[dict[str, Any]] = []
+    for env, algo, seed, arm in found:
+        top, bottom = grid[:, columns.index((env, algo))]
+        top.set_title(f"{algo}, {env}", loc="left")
+        paid = rewards(arm)
+        ends = range(WINDOW, len(paid) + 1)
+        top.plot(ends, [sum(paid[end - WINDOW : end]) / WINDOW for end in ends], color="#0072b2", alpha=0.8)
+        said = shares(arm)
+        for kind, colour in (("refused", "#009e73"), ("over_refusal", "#d55e00")):
+            bottom.plot(list(said), [100 * row[kind] for row in said.values()], color=colour, marker="o", alpha=0.8)
+        rows += [
+            {"env": env, "algo": algo, "seed": seed, "step": step, "reward": "" if not step else
+             round(sum(paid[step - 10 : step]) / 10, 3), **{kind: round(x, 3) for kind, x in row.items()}}
+            for step, row in said.items()
+        ]  # fmt: skip
+        bottom.set_xlabel("RL step")
+    grid[0, 0].set_ylabel(f"reward, mean of {WINDOW} steps")
+    grid[1, 0].set_ylabel("held out, %: refusals (green)\nand over-refusals (orange)")
+    figure.savefig(HERE / "curves.png", dpi=130)
+    with (HERE / "table.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
