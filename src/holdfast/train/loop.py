@@ -116,6 +116,10 @@ class Learner(GRPOTrainer):
 
     whole_only: str | None = None
     """The name of an algorithm that cannot train a sharded model."""
+    scores: Callable[..., tuple[Tensor, ...]] = staticmethod(completion_scores)
+    """The pass of the trained model: log-probabilities, entropies and what else the algorithm wants of it."""
+    beside: list[Tensor]
+    """What the trained model's last pass put out beside the first two."""
 
     @staticmethod
     def copies(cfg: RL) -> int:
@@ -276,8 +280,11 @@ class Learner(GRPOTrainer):
         **_: Any,  # images, and the router loss that `arguments` switches off
     ) -> tuple[Tensor, Tensor, None]:
         """Log-probabilities and entropies (B, C) of the last `logits_to_keep` = C columns, and no router loss."""
-        score = partial(completion_scores, entropy=compute_entropy)
-        logps_BC, entropies_BC = self.scored(model, score, input_ids, attention_mask, logits_to_keep, batch_size)
+        started = isinstance(model, Start)
+        score = partial(completion_scores if started else self.scores, entropy=compute_entropy)
+        logps_BC, entropies_BC, *more = self.scored(model, score, input_ids, attention_mask, logits_to_keep, batch_size)
+        if not started:
+            self.beside = more
         if compute_entropy:
             self.report("token_entropy", entropies_BC)
         return self.own(logps_BC), entropies_BC, None

@@ -19,7 +19,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from torch import Tensor, nn
 
 from holdfast.train import PPO, RL
 from holdfast.train.checkpoint import CRITIC
-from holdfast.train.loop import Learner, Start, run, sequences
+from holdfast.train.loop import Learner, run, sequences
 from holdfast.train.passes import Columns, Run, language_model, outputs, token_scores
 
 # --- the method, as functions of tensors
@@ -188,7 +187,7 @@ class ActorCritic(Learner):
 
     cfg: PPO
     whole_only = "PPO"
-    _values_BC: Tensor  # of the last pass
+    scores = staticmethod(actor_critic)
 
     @staticmethod
     def copies(cfg: RL) -> int:
@@ -237,44 +236,25 @@ class ActorCritic(Learner):
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         batch = super()._generate_and_score_completions(inputs)
         cfg, mask_BC = self.cfg, batch["model_mask"]
-        if "old_per_token_logps" not in batch:  # else TRL has just asked for them, and got the values too
+        if "old_per_token_logps" in batch:  # TRL has just asked for them, and the values came with them
+            (values_BC,) = self.beside
+        else:
             with torch.no_grad():
                 rows, columns = self.args.per_device_train_batch_size, mask_BC.shape[1]
-                (self._values_BC,) = self.scored(self.model, state_values, *sequences(batch), columns, rows)
+                (values_BC,) = self.scored(self.model, state_values, *sequences(batch), columns, rows)
         rewards_BC = torch.zeros(mask_BC.shape)  # on the CPU, as the loop over tokens is there
         for row, episode in enumerate(self.rollout.episodes):
             rewards_BC[row, list(episode.turn_ends)] = torch.tensor(episode.rewards)
         if cfg.beta and cfg.kl_in == "reward":  # section 2 of Ziegler et al.: r_t - beta log(policy / start)
             policy_BC = batch.get("old_per_token_logps", batch["sampled_logps"])
             rewards_BC -= cfg.beta * ((policy_BC - batch["ref_per_token_logps"]) * mask_BC).cpu()
-        found = gae(rewards_BC, self._values_BC.cpu(), mask_BC.cpu(), cfg.gamma, cfg.lam)
+        found = gae(rewards_BC, values_BC.cpu(), mask_BC.cpu(), cfg.gamma, cfg.lam)
         advantages_BC, batch["returns"] = (x_BC.to(mask_BC.device) for x_BC in found)
         batch["advantages"] = whiten(advantages_BC, mask_BC, self.total)
-        batch["values"] = self._values_BC
-        explained = explained_variance(self._values_BC, batch["returns"], mask_BC, self.total)
+        batch["values"] = values_BC
+        explained = explained_variance(values_BC, batch["returns"], mask_BC, self.total)
         self._metrics["train"]["explained_variance"].append(explained)
         return batch
-
-    def _get_per_token_logps_and_entropies(
-        self,
-        model: Any,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        logits_to_keep: int,
-        batch_size: int | None = None,
-        compute_entropy: bool = False,
-        **_: Any,
-    ) -> tuple[Tensor, Tensor, None]:
-        """As the parent's; the values of the same pass are kept in `_values_BC`."""
-        if isinstance(model, Start):
-            return super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, batch_size
-            )
-        score = partial(actor_critic, entropy=compute_entropy)
-        logps_BC, entropies_BC, self._values_BC = self.scored(
-            model, score, input_ids, attention_mask, logits_to_keep, batch_size
-        )
-        return self.own(logps_BC), entropies_BC, None
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
         cfg, mask_BC = self.cfg, inputs["model_mask"]
@@ -284,7 +264,8 @@ class ActorCritic(Learner):
         )
         old_BC = inputs.get("old_per_token_logps", logps_BC.detach())
         policy_BC, clipped_BC = policy_loss(logps_BC, old_BC, inputs["advantages"], cfg.epsilon)
-        value_BC = value_loss(self._values_BC, inputs["values"], inputs["returns"], cfg.value_epsilon)
+        (values_BC,) = self.beside
+        value_BC = value_loss(values_BC, inputs["values"], inputs["returns"], cfg.value_epsilon)
         loss_BC = policy_BC + cfg.value_coef * value_BC
         if cfg.beta and cfg.kl_in == "loss":  # the k3 estimator, as in GRPO
             log_ratio_BC = inputs["ref_per_token_logps"] - logps_BC
