@@ -45,16 +45,17 @@ def run(study: Sequence[str], runs: Path, killed_after: float | None = None) -> 
     """
     command = [sys.executable, "-m", "holdfast", "run", f"runs={runs}", *study]
     start = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
-    try:
-        process.wait(killed_after)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        return False, time.monotonic() - start
-    if process.returncode:
-        assert process.stderr is not None
-        raise SystemExit(process.stderr.read().decode())
+    with tempfile.TemporaryFile() as said:  # a pipe that nobody reads would fill and hold the run up
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True)
+        try:
+            process.wait(killed_after)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return False, time.monotonic() - start
+        if process.returncode:
+            said.seek(0)
+            raise SystemExit(said.read().decode())
     return True, time.monotonic() - start
 
 

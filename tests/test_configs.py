@@ -186,12 +186,37 @@ def test_how_an_arm_is_launched_and_watched_is_not_written_down_with_it(tmp_path
     assert plain.read_text(encoding="utf-8") == before
 
 
+def test_rl_that_cannot_be_launched_as_asked_is_told_before_anything_starts(tmp_path: Path) -> None:
+    file = tmp_path / "fsdp.yaml"
+    file.write_text("distributed_type: FSDP\nnum_processes: 2\nfsdp_config: {fsdp_version: 2}\n")
+    for asked, complaint in (
+        (["launch.processes=3"], "cannot be shared out, whole groups together, among 3 processes"),
+        (["launch.processes=2", "+algo.minibatches=32"], "in 32 minibatches cannot be shared out"),
+        ([f"launch.accelerate={file}", "algo=ppo"], "launch.accelerate asks for FSDP, which is for GRPO without"),
+        ([f"launch.accelerate={file}", "+algo.lora_rank=4"], "launch.accelerate asks for FSDP"),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            write_arm(compose("config", [f"runs={tmp_path}", *asked]))
+
+
 def test_an_accelerate_config_says_how_many_processes_there_are(tmp_path: Path) -> None:
     file = tmp_path / "fsdp.yaml"
-    file.write_text("distributed_type: FSDP\nnum_processes: 8\nnum_machines: 2\n")
-    assert Launch(accelerate=str(file)).here == 4  # 8 / 2
+    file.write_text("distributed_type: FSDP\nnum_processes: 8\nfsdp_config: {fsdp_version: 2}\n")
+    launch = Launch(accelerate=str(file))
+    assert (launch.count, launch.sharded) == (8, True)
+    file.write_text("distributed_type: MULTI_GPU\nnum_processes: 3\n")
+    assert (Launch(accelerate=str(file)).count, Launch(accelerate=str(file)).sharded) == (3, False)
     with pytest.raises(ValueError, match="processes must be left out with accelerate="):
         Launch(accelerate=str(file), processes=2)
+    for text, complaint in (
+        ("num_machines: 2", "must be for one machine, num_machines: 1, not 2 in"),
+        ("distributed_type: DEEPSPEED", "must ask for plain processes or FSDP, not DEEPSPEED in"),
+        ("distributed_type: FSDP", "must ask for FSDP with fsdp_version: 2, not None in"),
+        ("distributed_type: FSDP\nfsdp_config: {fsdp_version: 1}", "must ask for FSDP with fsdp_version: 2, not 1 in"),
+    ):
+        file.write_text(f"num_processes: 2\n{text}\n")
+        with pytest.raises(ValueError, match=f"accelerate {complaint}"):
+            Launch(accelerate=str(file))
     for text in ("distributed_type: FSDP\n", "- a list\n", "{not yaml\n"):
         file.write_text(text)
         with pytest.raises(ValueError, match="accelerate must be a config file with num_processes, not"):

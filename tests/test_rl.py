@@ -418,6 +418,16 @@ def test_a_pass_is_whole_groups_or_an_equal_part_of_one(
     assert args.gradient_accumulation_steps * rows == prompts * group
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+def test_precision_is_the_configs_to_say_whatever_the_shell_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autocast: bool
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no" if autocast else "bf16")
+    with quiet():
+        args = arguments(settings(autocast=autocast), 8, {}, 1, 0, tmp_path)
+    assert args.mixed_precision == ("bf16" if autocast else "no")
+
+
 def test_a_reply_is_scored_with_the_log_probability_it_was_sampled_with(checkpoint: Path) -> None:
     model, tokenizer = models.load(checkpoint)
     sampler = Sampler(model, Renderer(tokenizer), max_new_tokens=5, temperature=0.7)

@@ -19,7 +19,7 @@ from holdfast.persistence import Margins
 from holdfast.segments import Segments
 from holdfast.store import Entry, Store
 from holdfast.trackers import Trackers
-from holdfast.train import GRPO
+from holdfast.train import GRPO, Collapse
 
 sys.path.append(str(Path(__file__).parent))
 ENV = "letters:test/Letters-v0"
@@ -144,3 +144,13 @@ def test_the_key_of_a_step_holds_neither_other_steps_nor_how_often_checkpoints_a
     assert config(stage([4, 8, 16]), 7, Launch(processes=2, threads=1, save_every=3)) == here
     assert config(replace(stage([8]), algo=replace(ALGO, name="other", max_kl=1.0))) == here
     assert config(replace(stage([8]), algo=replace(ALGO, group=4))) != here
+
+
+def test_a_limit_holds_for_steps_that_a_run_with_laxer_ones_has_stored(checkpoint: Path, tmp_path: Path) -> None:
+    run(tmp_path, checkpoint, [4], 2)
+    strict = replace(stage([4]), algo=replace(ALGO, min_entropy=50.0))
+    book = book_of(tmp_path, strict)
+    start = Entry(kind="model", key="0" * 20, path=checkpoint, made=False)
+    with pytest.raises(Collapse, match="at step 3, entropy is") as found:
+        Segments(book, strict, start, seed=3, done=0, launch=Launch()).reach(4)
+    assert [line["step"] for line in found.value.lines] == [1, 2, 3]

@@ -55,16 +55,16 @@ def test_without_names_nothing_is_written_or_imported(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_trackers_are_those_of_accelerate() -> None:
-    assert set(TRACKERS) == set(LOGGER_TYPE_TO_CLASS)
+def test_the_trackers_are_some_of_accelerates() -> None:
+    assert set(TRACKERS) <= {str(name) for name in LOGGER_TYPE_TO_CLASS}
 
 
 def test_a_name_that_is_none_is_told_with_those_that_are() -> None:
-    with pytest.raises(ValueError, match=r"report_to must be some of aim, .* tensorboard, trackio, wandb, not 'tb'"):
+    with pytest.raises(ValueError, match=r"report_to must be some of tensorboard, trackio, wandb, not 'tb'"):
         check_trackers(["tensorboard", "tb"])
 
 
 def test_a_tracker_that_is_not_installed_is_told_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [])  # nothing can be found
-    with pytest.raises(ValueError, match="report_to: comet_ml is not installed; pip install comet-ml"):
-        check_trackers(["comet_ml"])
+    with pytest.raises(ValueError, match="report_to: wandb is not installed; pip install wandb"):
+        check_trackers(["wandb"])

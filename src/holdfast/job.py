@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -29,7 +30,7 @@ class Launch:
     save_every: int = 10
     """RL steps, 1 or more, between the checkpoints that a run which was cut short goes on from."""
     accelerate: str | None = None
-    """A config file of `accelerate launch`, for FSDP2 or DeepSpeed. It then says how many processes there are."""
+    """A config file of `accelerate launch`, for FSDP2. It then says how many processes there are."""
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
@@ -40,14 +41,17 @@ class Launch:
         if self.accelerate is not None:
             if self.processes > 1:
                 raise ValueError(f"processes must be left out with accelerate={self.accelerate}, which says how many")
-            _processes(Path(self.accelerate))
+            _told(Path(self.accelerate))
 
     @property
-    def here(self) -> int:
-        """Processes on this machine."""
-        if self.accelerate is None:
-            return self.processes
-        return _processes(Path(self.accelerate))
+    def count(self) -> int:
+        """How many processes there are."""
+        return self.processes if self.accelerate is None else int(_told(Path(self.accelerate))["num_processes"])
+
+    @property
+    def sharded(self) -> bool:
+        """Whether they have the weights in shards."""
+        return self.accelerate is not None and _told(Path(self.accelerate))["distributed_type"] == "FSDP"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +71,23 @@ class Job:
         check_trackers(self.report_to)
 
 
-def _processes(path: Path) -> int:
-    """How many processes a config of accelerate starts on each machine."""
+def _told(path: Path) -> dict[str, Any]:
+    """What a config of accelerate says. Raises ValueError unless it is for one machine and shards, if at all, by FSDP2.
+    """
     try:
         given = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return max(1, int(given["num_processes"]) // int(given.get("num_machines") or 1))
+        told = {"num_machines": 1, "distributed_type": "MULTI_GPU", **given}
+        told["num_processes"] = int(given["num_processes"])
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise ValueError(f"accelerate must be a config file with num_processes, not {path}: {error}") from None
+    if told["num_machines"] != 1:
+        raise ValueError(f"accelerate must be for one machine, num_machines: 1, not {told['num_machines']} in {path}")
+    version = (told.get("fsdp_config") or {}).get("fsdp_version")
+    if told["distributed_type"] not in ("NO", "MULTI_CPU", "MULTI_GPU", "FSDP"):
+        raise ValueError(f"accelerate must ask for plain processes or FSDP, not {told['distributed_type']} in {path}")
+    if told["distributed_type"] == "FSDP" and version != 2:
+        raise ValueError(f"accelerate must ask for FSDP with fsdp_version: 2, not {version} in {path}")
+    return told
 
 
 def check_name(key: str, name: str) -> None:

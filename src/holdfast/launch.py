@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from holdfast.config import SCHEMA, Arm, build, conf_dir, first_difference, unbuild
 from holdfast.job import COLLAPSED, Job, Launch
+from holdfast.train import GRPO, PPO
 
 _MATERIAL = ("env", "judge", "algo", "steps", "budget")  # what stages and installs are put together from
 
@@ -101,6 +103,8 @@ def write_arm(cfg: DictConfig) -> tuple[Path, Job]:
     job: Job = build(_part(given, Job))
     asked = _part({**given, "study": job.name}, Arm)
     arm: Arm = build(asked)
+    for stage in arm.curriculum:
+        _check_launch(job.launch, stage.algo)
 
     run = Path(job.runs) / arm.study
     run.mkdir(parents=True, exist_ok=True)
@@ -110,6 +114,17 @@ def write_arm(cfg: DictConfig) -> tuple[Path, Job]:
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "arm.yaml", {"name": arm.name, "grid": arm.grid, **asked}, keep=(folder / "done.json").exists())
     return folder, job
+
+
+def _check_launch(launch: Launch, algo: GRPO | PPO) -> None:
+    """Raises ValueError for RL that cannot be run this way: better now than when installs and evals are done."""
+    algo.share(launch.count)
+    if launch.sharded and (algo.lora_rank or isinstance(algo, PPO)):
+        raise ValueError("launch.accelerate asks for FSDP, which is for GRPO without lora_rank: use launch.processes")
+    for wanted, package in ((algo.lora_rank, "peft"), (algo.rollout == "vllm", "vllm")):
+        if wanted and find_spec(package) is None:
+            extra = {"peft": "lora"}.get(package, package)
+            raise ValueError(f"algo {algo.name}: {package} is not installed; pip install 'holdfast[{extra}]'")
 
 
 def _part(given: Mapping[str, Any], cls: type[Any]) -> dict[str, Any]:

@@ -108,6 +108,7 @@ class Logbook:
     def close(self, folder: Path) -> None:
         """Write the arm's files, the marker of completeness last."""
         self.trackers.close()
+        (folder / "done.json").unlink(missing_ok=True)  # of an earlier version of these files
         write_records(folder / "records.jsonl", self.records)
         write_rows(folder / "transcripts.jsonl", self.transcripts)
         write_rows(folder / "metrics.jsonl", self.metrics)

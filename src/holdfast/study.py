@@ -35,6 +35,7 @@ log = logging.getLogger("holdfast.study")
 def run(arm: Arm, folder: Path, job: Job) -> None:
     """Bring `arm` to its end; write records, transcripts, metrics and, last of all, done.json to `folder`."""
     study = folder.parents[1]
+    (folder / "collapse.jsonl").unlink(missing_ok=True)
     book = Logbook(arm, Store(study.parent / "store"), Trackers(job.report_to, study))
     here = book.stage("model", arm.model.label, stages.source(arm.model), None, partial(stages.prepare, arm.model))
     for cfg in arm.init.installs:

@@ -1,4 +1,4 @@
-"""Mirrors of an arm's metrics for people who watch: TensorBoard, Weights & Biases, Trackio and their like.
+"""Mirrors of an arm's metrics for people who watch: TensorBoard, Weights & Biases and Trackio.
 
     holdfast run report_to=[tensorboard]      ->      runs/NAME/tensorboard/ARM
 
@@ -15,19 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-TRACKERS = {
-    "aim": "aim",
-    "clearml": "clearml",
-    "comet_ml": "comet-ml",
-    "dvclive": "dvclive",
-    "mlflow": "mlflow",
-    "swanlab": "swanlab",
-    "tensorboard": "tensorboard",
-    "trackio": "trackio",
-    "wandb": "wandb",
-}
-"""What `report_to` may name, with the package to install for it."""
-_RUN = {"clearml": "task_name", "mlflow": "run_name", "swanlab": "experiment_name", "trackio": "name", "wandb": "name"}
+TRACKERS = ("tensorboard", "trackio", "wandb")
+"""What `report_to` may name: the packages of that name."""
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -36,7 +25,7 @@ def check_trackers(names: Sequence[str]) -> None:
         if name not in TRACKERS:
             raise ValueError(f"report_to must be some of {', '.join(TRACKERS)}, not {name!r}")
         if find_spec(name) is None:
-            raise ValueError(f"report_to: {name} is not installed; pip install {TRACKERS[name]}")
+            raise ValueError(f"report_to: {name} is not installed; pip install {name}")
 
 
 class Trackers:
@@ -75,11 +64,7 @@ class Trackers:
         if name == "tensorboard":
             shutil.rmtree(self.folder / name / run, ignore_errors=True)
             client = make(run, self.folder / name)
-        elif name == "aim":
-            client = make(run, self.folder, experiment=self.folder.name)
-        elif name == "dvclive":
-            client = make(dir=str(self.folder / name / run))
         else:
-            client = make(self.folder.name, **({_RUN[name]: run} if name in _RUN else {}))
+            client = make(self.folder.name, name=run)
         client.start()
         return client

@@ -59,7 +59,7 @@ def spawn(launch: Launch, module: str, folder: Path) -> None:
     import torch
 
     torch.cuda.empty_cache()  # what evals in this process have left is the ranks' now
-    threads = str(max(1, torch.get_num_threads() // launch.here))
+    threads = str(max(1, torch.get_num_threads() // launch.count))
     config = launch.accelerate or _config(launch, folder / "accelerate.yaml", torch.cuda.is_available())
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config), "-m", module]
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
@@ -76,7 +76,7 @@ def spawn(launch: Launch, module: str, folder: Path) -> None:
         if (folder / "error.json").exists():
             kind, *arguments = json.loads((folder / "error.json").read_text(encoding="utf-8"))
             raise _ERRORS[kind](*arguments)
-        raise RuntimeError(f"a rank of {launch.here} ended badly: {module}, exit status {status}")
+        raise RuntimeError(f"a rank of {launch.count} ended badly: {module}, exit status {status}")
 
 
 def _config(launch: Launch, path: Path, gpu: bool) -> Path:
@@ -133,7 +133,7 @@ def main() -> None:
     except ValueError as error:
         fail(folder, "ValueError", str(error))
     except OSError as error:
-        fail(folder, "OSError", error.errno, error.strerror, error.filename)
+        fail(folder, "OSError", *((error.errno, error.strerror, error.filename) if error.errno else (str(error),)))
 
 
 def fail(folder: Path, *error: Any) -> None:

@@ -83,6 +83,27 @@ class Collapse(RuntimeError):
         self.lines = lines
 
 
+def check_limits(cfg: RL, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Raises Collapse if a limit of `cfg` is passed on `PATIENCE` of these steps in a row.
+
+    `lines` are the metrics of steps that follow each other, as in metrics.jsonl.
+    """
+    for end in range(PATIENCE, len(lines) + 1):
+        last = lines[end - PATIENCE : end]
+        for name, limit, broken, unit in (
+            ("entropy", "min_entropy", all(line["entropy"] < cfg.min_entropy for line in last), "nats a token"),
+            ("length", "min_length", all(line["length"] < cfg.min_length for line in last), "tokens an episode"),
+            ("kl_estimate", "max_kl", all(line["kl_estimate"] > cfg.max_kl for line in last), "nats a token"),
+        ):
+            if broken:
+                raise Collapse(
+                    f"the policy collapsed: at step {last[-1]['step']}, {name} is {last[-1][name]:.4g} {unit} and has "
+                    f"been beyond {limit} = {getattr(cfg, limit)} for {PATIENCE} steps; the last checkpoint before it "
+                    "is kept",
+                    lines[:end],
+                )
+
+
 @dataclass(frozen=True, kw_only=True)
 class RL:
     """What every algorithm is told. A step samples `group` episodes of each of `prompts_per_step` scenarios.
@@ -151,6 +172,19 @@ class RL:
     def episodes(self) -> int:
         """Episodes to a step."""
         return self.prompts_per_step * self.group
+
+    def share(self, processes: int) -> int:
+        """The episodes of a minibatch that each of so many processes gets.
+
+        Raises ValueError where they cannot be shared out, whole groups together if there are several.
+        """
+        share = self.episodes // self.minibatches // processes
+        if share * self.minibatches * processes != self.episodes or (processes > 1 and share % self.group):
+            raise ValueError(
+                f"{self.prompts_per_step} prompts_per_step in {self.minibatches} minibatches cannot be shared out, "
+                f"whole groups together, among {processes} processes"
+            )
+        return share
 
 
 @dataclass(frozen=True, kw_only=True)

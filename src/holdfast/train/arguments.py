@@ -26,12 +26,7 @@ def arguments(
 
     Raises ValueError where the episodes cannot be shared out among the ranks.
     """
-    share = cfg.episodes // cfg.minibatches // ranks
-    if share * cfg.minibatches * ranks != cfg.episodes or (ranks > 1 and share % cfg.group):
-        raise ValueError(
-            f"{cfg.prompts_per_step} prompts_per_step in {cfg.minibatches} minibatches cannot be shared out, whole "
-            f"groups together, among {ranks} processes"
-        )
+    share = cfg.share(ranks)
     # TRL wants passes of one size; every loss type we allow then has the same gradient however a step is cut. Whole
     # groups are best, as they share a prompt; failing that, equal parts of one.
     sizes = [n for n in range(1, min(cfg.rows_per_pass, share) + 1) if share % n == 0]
@@ -65,6 +60,8 @@ def arguments(
         disable_tqdm=True,
         **settings,
     )
+    # Whatever the shell or an accelerate config says of it: precision is the config's to say, and part of its key.
+    args.mixed_precision = "bf16" if cfg.autocast else "no"
     args._n_gpu = min(args.n_gpu, 1)  # of several, `launch.processes` makes use; one process takes one
     return args
 

@@ -39,7 +39,7 @@ def substitute(scenario: int, attempt: int) -> int:
 
 def places(cfg: RL, rank: int, ranks: int) -> list[int]:
     """Which of a step's episodes a process plays: a share of each minibatch, which stays the same for any `ranks`."""
-    share = cfg.episodes // cfg.minibatches // ranks
+    share = cfg.share(ranks)
     return [(minibatch * ranks + rank) * share + i for minibatch in range(cfg.minibatches) for i in range(share)]
 
 

@@ -32,7 +32,7 @@ import torch
 from tqdm import tqdm
 from transformers import TrainerCallback
 
-from holdfast.train import PATIENCE, RL, Collapse
+from holdfast.train import PATIENCE, RL, Collapse, check_limits
 
 METRICS = {
     "token_entropy": "entropy", "kl_to_start": "kl_estimate", "loss": "loss", "grad_norm": "grad_norm",
@@ -139,7 +139,7 @@ class Meter(TrainerCallback):
         self.updates = []
         self.bar.set_postfix(reward=f"{line['reward']:.3f}", kl=f"{line['kl_estimate']:.3f}", refresh=False)
         self.bar.update()
-        self._check()
+        check_limits(cfg, self.lines[-PATIENCE:])
 
     def _mean(self, key: str) -> float:
         """Over the updates that report it: what belongs to a rollout is reported once."""
@@ -150,20 +150,3 @@ class Meter(TrainerCallback):
         if self._file is not None:
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
-
-    def _check(self) -> None:
-        last = self.lines[-PATIENCE:]
-        if len(last) < PATIENCE:
-            return
-        cfg, step = self.cfg, self.lines[-1]["step"]
-        for name, limit, broken, unit in (
-            ("entropy", "min_entropy", all(line["entropy"] < cfg.min_entropy for line in last), "nats a token"),
-            ("length", "min_length", all(line["length"] < cfg.min_length for line in last), "tokens an episode"),
-            ("kl_estimate", "max_kl", all(line["kl_estimate"] > cfg.max_kl for line in last), "nats a token"),
-        ):
-            if broken:
-                raise Collapse(
-                    f"the policy collapsed: at step {step}, {name} is {last[-1][name]:.4g} {unit} and has been beyond "
-                    f"{limit} = {getattr(cfg, limit)} for {PATIENCE} steps; the last checkpoint before it is kept",
-                    self.lines,
-                )
