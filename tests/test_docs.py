@@ -112,8 +112,9 @@ def test_a_command_that_takes_long_makes_arms(
     monkeypatch.chdir(tmp_path)
     for block in BLOCK.finditer(page.read_text(encoding="utf-8")):
         write(block, tmp_path)
-    # Of trackers that may not be installed, only the name is looked at here.
-    monkeypatch.setattr("holdfast.trackers.find_spec", lambda name: True)
+    # Of what may not be installed, only the name is looked at here.
+    for module in ("holdfast.trackers", "holdfast.launch"):
+        monkeypatch.setattr(f"{module}.find_spec", lambda name: True)
     words = [word for word in shlex.split(command, comments=True)[2:] if word != "-m"]
     choices = [
         [f"{word.partition('=')[0]}={value}" for value in override.sweep_string_iterator()]
