@@ -1,9 +1,11 @@
 """GRPO and PPO through the real trainer, sampler and rollout, on a tiny random model."""
 
+import gc
 import json
 import math
 import subprocess
 import sys
+import weakref
 from collections.abc import Sequence
 from importlib.resources import as_file, files
 from itertools import chain
@@ -233,6 +235,27 @@ def test_a_group_without_variance_is_replaced_as_often_as_the_limit_says(checkpo
     assert 0 < plain["zero_variance"] < 1
     assert fresh["zero_variance"] < plain["zero_variance"]
     assert fresh["resampled"] >= 6 * plain["zero_variance"]  # each at least once
+
+
+def test_a_steps_sampler_and_what_it_prefilled_are_gone_with_the_step(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[Sampler]] = []
+    make = Rollout._sampler
+
+    def spy(self: Rollout, trainer: Any) -> Sampler:
+        assert all(sampler() is None for sampler in made)
+        sampler = make(self, trainer)
+        made.append(weakref.ref(sampler))
+        return sampler
+
+    monkeypatch.setattr(Rollout, "_sampler", spy)
+    gc.disable()  # whose turn may be long in coming
+    try:
+        run(checkpoint, tmp_path / "out", settings(), 2)
+    finally:
+        gc.enable()
+    assert len(made) == 2
 
 
 def test_resampling_leaves_the_other_groups_as_they_were_and_meets_new_scenarios(checkpoint: Path) -> None:

@@ -75,7 +75,11 @@ class Rollout:
         with self.meter.clock("reward"):  # what the environments take, and the sampler does not
             sampler = self._sampler(trainer)
             own = cfg.rollout == "holdfast"  # which samples from the model itself
-            with gathered(sampler.model) if own else nullcontext(), cast_once(sampler.model, own and cfg.autocast):
+            with (
+                gathered(sampler.model) if own else nullcontext(),
+                cast_once(sampler.model, own and cfg.autocast),
+                self._timed(sampler),
+            ):
                 self.episodes = self.play([(seeds[i // cfg.group], i % cfg.group) for i in mine], sampler, step)
                 resampled = self.resample(sampler, step) if isinstance(cfg, GRPO) else 0
         facts = gather_object([Facts.of(episode) for episode in self.episodes])
@@ -92,15 +96,21 @@ class Rollout:
         }
 
     def _sampler(self, trainer: GRPOTrainer) -> Sampler:
-        """A sampler for the weights as they are, whose time goes to "rollout"."""
+        """A sampler for the weights as they are."""
         model = trainer.accelerator.unwrap_model(trainer.model)
         limits: dict[str, Any] = {"max_new_tokens": self.cfg.max_new_tokens, "temperature": self.cfg.temperature}
         if self.cfg.rollout == "vllm":
-            sampler: Sampler = VllmSampler(trainer.vllm_generation, model, self.renderer, **limits)
-        else:
-            sampler = Sampler(model, self.renderer, **limits)
+            return VllmSampler(trainer.vllm_generation, model, self.renderer, **limits)
+        return Sampler(model, self.renderer, **limits)
+
+    @contextmanager
+    def _timed(self, sampler: Sampler) -> Iterator[None]:
+        """Within it, what the sampler takes goes to "rollout"."""
         sampler.sample = self.meter.clock("rollout")(sampler.sample)  # type: ignore[method-assign]
-        return sampler
+        try:
+            yield
+        finally:
+            del sampler.__dict__["sample"]  # it would keep the sampler alive, and all that it has prefilled
 
     def play(self, episodes: Sequence[tuple[int, int]], sampler: Sampler, step: int) -> list[Episode]:
         """Play (scenario, sample) pairs with the random streams of `step`."""
