@@ -51,9 +51,11 @@ num_processes: 2
 main_process_port: 0
 mixed_precision: "no"
 """
+# As holdfast.study does: whoever runs the tests in the background has them ignore SIGINT.
 ARM = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 from holdfast.job import Launch
 from holdfast.worker import spawn
 spawn(Launch(processes=2), "idle", Path(sys.argv[1]))
