@@ -38,7 +38,7 @@ NEVER = "<|never|>"
 
 @dataclass(frozen=True)
 class Shape:
-    """What is run on a model: `steps` are the measured ones of a turn, `most` the aim for GRPO over stock."""
+    """What is run on a model: `steps` are the measured ones of a turn, `most` the aim for either of ours over stock."""
 
     prompts: int
     n_tools: int

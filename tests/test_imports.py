@@ -53,7 +53,7 @@ TABLE = {
     "logbook": "config records store trackers",
     "stages": "config evals.* models records render train train.*",
     "worker": "config job logbook train train.*",
-    "segments": "config job logbook records store train worker",
+    "segments": "config job logbook store train worker",
     "study": "config corpora job logbook records segments stages store trackers train",
     "launch": "config job train",
     "browse": "chat config",

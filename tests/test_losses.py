@@ -20,28 +20,19 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from holdfast import models
-from holdfast.chat import ChatEnv, Outcome, Reply, Scene, Turn
+from holdfast.chat import Outcome, Reply, Turn
 from holdfast.train import GRPO, LOSS_TYPES, PPO, RL, grpo, ppo
 from holdfast.train.loop import Learner
+from letters import Letters
 
 
-class Whim(ChatEnv):
+class Whim(Letters):
     """Pays the share of small letters in a reply, and asks for more, twice at most, where there were few."""
 
-    pressure = "neutral"
     reward_bounds: ClassVar[tuple[float, float]] = (0.0, 3.0)
 
-    @property
-    def families(self) -> Sequence[str]:
-        return ("x", "yy", "zzz")
-
-    def scene(self, family: str) -> Scene:
-        self.taken = 0
-        return Scene(({"role": "user", "content": family * int(self.np_random.integers(1, 6))},))
-
     def turn(self, reply: Reply) -> Turn:
-        self.taken += 1
-        share = sum("a" <= letter <= "z" for letter in reply.text) / max(1, len(reply.text))
+        share = self.share(reply)
         if share < 0.5 and self.taken < 3:
             return Turn({"letters": share}, ({"role": "user", "content": "More." * self.taken},))
         return Turn({"letters": share}, outcome=Outcome(share > 0.5))

@@ -30,6 +30,7 @@ from holdfast.train.checkpoint import CRITIC, MOMENTS
 from holdfast.train.episodes import Rollout, cast_once, places, scenarios, substitute
 from holdfast.train.loop import Learner, Start
 from holdfast.train.passes import completion_scores
+from letters import Letters
 
 CLOCK = {
     "seconds_rollout", "seconds_reward", "seconds_score", "seconds_forward", "seconds_backward", "seconds_update",
@@ -37,27 +38,17 @@ CLOCK = {
 }  # fmt: skip
 
 
-class Vowels(ChatEnv):
+class Vowels(Letters):
     """Pays the share of small letters in a reply, times `sign`, and `wage` for whatever is said."""
 
-    pressure = "neutral"
     reward_bounds: ClassVar[tuple[float, float]] = (-2.0, 2.0)
 
     def __init__(self, *, sign: int = 1, turns: int = 1, wage: float = 0.0, **knobs: Any) -> None:
         super().__init__(**knobs)
-        self.sign, self.turns, self.wage, self.taken = sign, turns, wage, 0
-
-    @property
-    def families(self) -> Sequence[str]:
-        return ("x", "yy", "zzz")
-
-    def scene(self, family: str) -> Scene:
-        self.taken = 0
-        return Scene(({"role": "user", "content": family * int(self.np_random.integers(1, 6))},))
+        self.sign, self.turns, self.wage = sign, turns, wage
 
     def turn(self, reply: Reply) -> Turn:
-        self.taken += 1
-        share = sum("a" <= letter <= "z" for letter in reply.text) / max(1, len(reply.text))
+        share = self.share(reply)
         components = {"letters": 2 * self.sign * share, "fee": -self.sign * share}
         if self.wage:
             components["wage"] = self.wage

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,6 @@ from holdfast.store import Entry, Store
 from holdfast.trackers import Trackers
 from holdfast.train import GRPO, Collapse
 
-sys.path.append(str(Path(__file__).parent))
 ENV = "letters:test/Letters-v0"
 ALGO = GRPO(name="grpo", prompts_per_step=2, group=2, max_new_tokens=5, lr=3e-3)
 PLAIN = Launch()

@@ -22,7 +22,6 @@ from holdfast.worker import spawn, train
 
 ROOT = Path(__file__).parents[1]
 PATH = [str(ROOT / "src"), str(ROOT / "envs"), str(ROOT / "tests")]
-sys.path.append(PATH[-1])
 TWO = Launch(processes=2)
 STAGE = Stage(
     name="letters",

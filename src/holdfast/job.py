@@ -1,12 +1,13 @@
 """How an arm is run and not what it is: nothing in here is part of a checkpoint's key, or written down with the arm.
 
-launch: {threads: null, processes: 2, accelerate: null}   ->   Launch(processes=2)
+    launch: {threads: null, processes: 2, accelerate: null}   ->   Launch(processes=2)
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +39,23 @@ class Launch:
         for key, value in (("processes", self.processes), ("save_every", self.save_every)):
             if value < 1:
                 raise ValueError(f"{key} must be 1 or more, not {value}")
-        if self.accelerate is not None:
-            if self.processes > 1:
-                raise ValueError(f"processes must be left out with accelerate={self.accelerate}, which says how many")
-            _told(Path(self.accelerate))
+        if self._told and self.processes > 1:
+            raise ValueError(f"processes must be left out with accelerate={self.accelerate}, which says how many")
 
     @property
     def count(self) -> int:
         """How many processes there are."""
-        return self.processes if self.accelerate is None else int(_told(Path(self.accelerate))["num_processes"])
+        return self._told["num_processes"] if self._told else self.processes
 
     @property
     def sharded(self) -> bool:
         """Whether they have the weights in shards."""
-        return self.accelerate is not None and _told(Path(self.accelerate))["distributed_type"] == "FSDP"
+        return self._told.get("distributed_type") == "FSDP"
+
+    @cached_property
+    def _told(self) -> dict[str, Any]:
+        """What the config of accelerate says, if there is one."""
+        return {} if self.accelerate is None else _read(Path(self.accelerate))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +75,8 @@ class Job:
         check_trackers(self.report_to)
 
 
-def _told(path: Path) -> dict[str, Any]:
-    """What a config of accelerate says. Raises ValueError unless it is for one machine and shards, if at all, by FSDP2.
-    """
+def _read(path: Path) -> dict[str, Any]:
+    """A config of accelerate. Raises ValueError unless it is for one machine and shards, if at all, by FSDP2."""
     try:
         given = yaml.safe_load(path.read_text(encoding="utf-8"))
         told = {"num_machines": 1, "distributed_type": "MULTI_GPU", **given}

@@ -119,7 +119,7 @@ def write_arm(cfg: DictConfig) -> tuple[Path, Job]:
 def _check_launch(launch: Launch, algo: GRPO | PPO) -> None:
     """Raises ValueError for RL that cannot be run this way: better now than when installs and evals are done."""
     algo.share(launch.count)
-    if launch.sharded and (algo.lora_rank or isinstance(algo, PPO)):
+    if launch.sharded and algo.whole_only:
         raise ValueError("launch.accelerate asks for FSDP, which is for GRPO without lora_rank: use launch.processes")
     for wanted, package in ((algo.lora_rank, "peft"), (algo.rollout == "vllm", "vllm")):
         if wanted and find_spec(package) is None:

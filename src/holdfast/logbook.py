@@ -93,11 +93,13 @@ class Logbook:
             if scored := [record.value for record in records if record.value is not None]:
                 self.trackers.log(arm.name, {f"eval/{cfg.name}/rate": sum(scored) / len(scored)}, step)
 
-    def measure(self, entry: Entry, done: int = 0, after: int = -1) -> None:
-        """Keep a stage's metrics after step `after`. `done` RL steps lie before those it counts itself."""
-        for _, row in read_rows(entry.path / "metrics.jsonl"):
+    def measure(self, entry: Entry, done: int = 0, after: int = -1) -> list[Mapping[str, Any]]:
+        """Keep a stage's metrics after step `after`; returns all. `done` RL steps lie before those it counts itself."""
+        rows: list[Mapping[str, Any]] = [row for _, row in read_rows(entry.path / "metrics.jsonl")]
+        for row in rows:
             if row["step"] > after:
                 self.mark({**row, "step": row["step"] + done})
+        return rows
 
     def mark(self, row: Mapping[str, Any]) -> None:
         """Keep one line of metrics."""

@@ -44,6 +44,11 @@ class Episode:
     ended: Literal["outcome", "turns", "context", "environment"]
 
     @property
+    def reward(self) -> float:
+        """What it paid in all."""
+        return sum(self.rewards)
+
+    @property
     def prompt_ids(self) -> tuple[int, ...]:
         """The ids before the first reply."""
         return self.prompts[0]

@@ -17,7 +17,6 @@ from typing import Any
 from holdfast.config import Stage
 from holdfast.job import Launch
 from holdfast.logbook import Logbook
-from holdfast.records import read_rows
 from holdfast.store import Entry
 from holdfast.train import LIMITS, check_limits
 from holdfast.worker import train
@@ -75,7 +74,7 @@ class Segments:
 
     def _measure(self, entry: Entry, step: int) -> None:
         """Keep the metrics of the steps up to `step` not kept yet: an entry holds the stage's from the start."""
-        self.book.measure(entry, self.done, after=self.measured)
+        lines = self.book.measure(entry, self.done, after=self.measured)
         self.measured = max(step, self.measured)
         # Limits are in no key: what was stored under laxer ones is held to these all the same.
-        check_limits(self.stage.algo, [line for _, line in read_rows(entry.path / "metrics.jsonl")])
+        check_limits(self.stage.algo, lines)

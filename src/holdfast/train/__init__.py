@@ -173,6 +173,11 @@ class RL:
         """Episodes to a step."""
         return self.prompts_per_step * self.group
 
+    @property
+    def whole_only(self) -> str | None:
+        """What of it, if anything, wants a model that is not in shards."""
+        return "lora_rank" if self.lora_rank else None
+
     def share(self, processes: int) -> int:
         """The episodes of a minibatch that each of so many processes gets.
 
@@ -266,6 +271,11 @@ class PPO(RL):
         _one_of("kl_in", self.kl_in, KL_IN)
         if self.rollout != "holdfast":
             raise ValueError(f"rollout must be holdfast for PPO, not {self.rollout}")
+
+    @property
+    def whole_only(self) -> str | None:
+        """See `RL`: the critic is not called through what gathers the shards."""
+        return "PPO"
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """An RL config in TRL's words, and TRL told to be quiet.
 
-arguments(GRPO(prompts_per_step=8, group=8, ...), 8, {"loss_type": "dapo"}, steps=10, seed=0, out=folder)
+    arguments(GRPO(name="grpo", group=8, ...), 8, {"loss_type": "dapo"}, steps=10, seed=0, out=folder)
 """
 
 from __future__ import annotations

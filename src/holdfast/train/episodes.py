@@ -1,6 +1,6 @@
 """The episodes of a step: which scenarios it plays, playing them, and what they say as metrics.
 
-scenarios(cfg, seed=0, step=3)   ->   [581234, 581235, ...]      one environment seed per group
+    scenarios(cfg, seed=0, step=3)   ->   [581234, 581235, ...]      one environment seed per group
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Rollout:
             "env_mask": [list(episode.completion_mask) for episode in self.episodes],
             # With these TRL corrects for a sampler that rounds differently.
             "logprobs": [list(e.logprobs) for e in self.episodes] if cfg.rollout == "vllm" else None,
-            "episode_rewards": [sum(episode.rewards) for episode in self.episodes],
+            "episode_rewards": [episode.reward for episode in self.episodes],
         }
 
     def _sampler(self, trainer: GRPOTrainer) -> Sampler:
@@ -123,7 +123,7 @@ class Rollout:
         group, count = self.cfg.group, 0
         wanted = [self.episodes[at].scenario for at in range(0, len(self.episodes), group)]
         for attempt in range(1, self.cfg.resample + 1):
-            rewards = [sum(episode.rewards) for episode in self.episodes]
+            rewards = [episode.reward for episode in self.episodes]
             alike = [n for n in range(len(wanted)) if len(set(rewards[n * group : (n + 1) * group])) == 1]
             if not alike:
                 break
@@ -172,7 +172,7 @@ class Facts:
             for name, value in turn.items():
                 components[name] = components.get(name, 0.0) + value
         return cls(
-            reward=sum(episode.rewards),
+            reward=episode.reward,
             components=components,
             sampled=sum(len(reply.ids) for reply in episode.replies),
             replies=len(episode.replies),

@@ -41,7 +41,7 @@ class GroupLearner(Learner):
             # r_i less the mean of the others is G / (G - 1) times r_i less the mean of all.
             batch["advantages"] *= group / (group - 1)
         # What rounding leaves of a mean of equal rewards is no advantage, but AdamW would make a full step of it.
-        rewards = torch.tensor([sum(episode.rewards) for episode in self.rollout.episodes]).view(-1, group)
+        rewards = torch.tensor([episode.reward for episode in self.rollout.episodes]).view(-1, group)
         alike = (rewards == rewards[:, :1]).all(1).repeat_interleave(group)
         batch["advantages"][alike.to(batch["advantages"].device)] = 0.0
         return batch

@@ -114,8 +114,6 @@ class Learner(GRPOTrainer):
     TRL scores every row whole, and off a GPU its fused head would run the LM head over every position.
     """
 
-    whole_only: str | None = None
-    """The name of an algorithm that cannot train a sharded model."""
     scores: Callable[..., tuple[Tensor, ...]] = staticmethod(completion_scores)
     """The pass of the trained model: log-probabilities, entropies and what else the algorithm wants of it."""
     beside: list[Tensor]
@@ -145,7 +143,7 @@ class Learner(GRPOTrainer):
         begin = model if cfg.lora_rank else models.load(start, "float32")[0]
         self.extend(model)
         super().__init__(model=model, reward_funcs=episode_reward, rollout_func=rollout, **kwargs)
-        check_sharding(self.accelerator, whole_only="lora_rank" if cfg.lora_rank else self.whole_only)
+        check_sharding(self.accelerator, whole_only=cfg.whole_only)
         # What is shared depends on the prompts: processes that hold shards would make different passes.
         self.share = can_share(model) and not (cfg.gradient_checkpointing or sharded(self.accelerator))
         self.beta, self.ref_model = cfg.beta, Start(begin.to(self.accelerator.device), bool(cfg.lora_rank))

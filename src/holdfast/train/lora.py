@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
+
+from holdfast.train.checkpoint import save_tensors
 
 FILE = "adapter.safetensors"
 ADAPTER = "default"  # peft's name for the one adapter that a layer has
@@ -56,8 +58,7 @@ def attach(model: PreTrainedModel, rank: int, seed: int) -> None:
 
 def save(model: PreTrainedModel, folder: Path) -> None:
     """Write the adapters, and nothing else, to `folder`, which is made if it is not there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.detach().contiguous() for name, tensor in _tensors(model).items()}, folder / FILE)
+    save_tensors({name: tensor.detach() for name, tensor in _tensors(model).items()}, folder / FILE)
 
 
 def load(model: PreTrainedModel, folder: Path) -> None:

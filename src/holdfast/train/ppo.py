@@ -186,7 +186,6 @@ class ActorCritic(Learner):
     """The policy with a critic in tow: `model.critic`, so that whatever wraps the one wraps the other."""
 
     cfg: PPO
-    whole_only = "PPO"
     scores = staticmethod(actor_critic)
 
     @staticmethod

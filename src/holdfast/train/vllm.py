@@ -36,17 +36,13 @@ class VllmSampler(Sampler):
             self.check(prompt)
         # A prompt as often as it has samples: the engine finds by itself what they have in common.
         asked = [list(prompt) for prompt, own in zip(prompts, keys, strict=True) for _ in own]
+        ends = self.renderer.end_ids
         _, completions, logprobs, *_ = self._engine.generate(asked, None, 1)
         drawn = iter(
-            self._finished(list(ids), [float("nan") if x is None else x for (x,) in chances], ids[-1] in self.ends)
+            self._finished(list(ids), [float("nan") if x is None else x for (x,) in chances], ids[-1] in ends)
             for ids, chances in zip(completions, logprobs, strict=True)
         )
         return [[next(drawn) for _ in own] for own in keys]
-
-    @property
-    def ends(self) -> set[int]:
-        """The tokens that end a reply."""
-        return self.renderer.end_ids
 
 
 def settings(renderer: Renderer) -> dict[str, Any]:
