@@ -8,7 +8,7 @@
 
 PYTHON ?= python3
 PIP_ARGS ?=
-POCKET ?= holdfast.train.pretrain
+POCKET ?= tools.pocket.pretrain
 BIN := .venv/bin
 READY := .venv/ready
 

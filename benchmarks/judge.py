@@ -17,7 +17,7 @@ from typing import Any
 from scipy.stats import binomtest
 
 from holdfast.chat import parse_reply
-from holdfast_envs.judge import read
+from holdfast_envs.requests.judge import read
 
 REPLIES = Path(__file__).parents[1] / "tests" / "envs" / "judged_replies.jsonl"
 STANCES = ("refuses", "complies", "neither")

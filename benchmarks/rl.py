@@ -159,8 +159,8 @@ def prepare(folder: Path, model: str, fields: dict[str, Any]) -> dict[str, Any]:
     """Make the checkpoint that all start from, with an end of turn that cannot be sampled; describe the run."""
     import torch
 
-    from holdfast import models
     from holdfast.config import Model
+    from holdfast.policy import checkpoint as models
 
     models.prepare(Model(name=model), folder / "as_is")
     network, tokenizer = models.load(folder / "as_is")
@@ -192,9 +192,9 @@ def prepare(folder: Path, model: str, fields: dict[str, Any]) -> dict[str, Any]:
 
 def prompts(tokenizer: Any, shape: Shape, fields: dict[str, Any]) -> list[list[int]]:
     """Ids of the prompts of all steps, the warm-up first, as `train` comes by them."""
-    from holdfast.environments import make_env
-    from holdfast.render import Renderer
-    from holdfast.train import GRPO
+    from holdfast.config.environment import make_env
+    from holdfast.config.rl import GRPO
+    from holdfast.policy.render import Renderer
     from holdfast.train.episodes import scenarios
 
     renderer = Renderer(tokenizer)
@@ -205,9 +205,9 @@ def prompts(tokenizer: Any, shape: Shape, fields: dict[str, Any]) -> list[list[i
 
 def ours(algo: str, folder: Path, shape: Shape, fields: dict[str, Any]) -> dict[str, Any]:
     """A turn of `holdfast.train.ALGO.train`, read off its metrics.jsonl."""
-    import holdfast.train
+    import holdfast.config.rl
 
-    configs = {"grpo": lambda: holdfast.train.GRPO(**fields), "ppo": lambda: holdfast.train.PPO(**fields)}
+    configs = {"grpo": lambda: holdfast.config.rl.GRPO(**fields), "ppo": lambda: holdfast.config.rl.PPO(**fields)}
     out = folder / algo
     import_module(f"holdfast.train.{algo}").train(
         folder / "start",
@@ -235,8 +235,8 @@ def stock(folder: Path, shape: Shape, fields: dict[str, Any]) -> dict[str, Any]:
     from transformers import TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from holdfast import models
-    from holdfast.train import GRPO
+    from holdfast.config.rl import GRPO
+    from holdfast.policy import checkpoint as models
 
     def now() -> float:
         if torch.cuda.is_available():

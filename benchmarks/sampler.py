@@ -22,12 +22,12 @@ import torch
 from transformers import PreTrainedModel
 
 from holdfast.chat import Observation
-from holdfast.environments import make_env
-from holdfast.models import load
-from holdfast.prefix import Prefixes
-from holdfast.render import Renderer
-from holdfast.rollout import roll
-from holdfast.sampler import ROOM, Sampler
+from holdfast.config.environment import make_env
+from holdfast.policy.checkpoint import load
+from holdfast.policy.prefix import Prefixes
+from holdfast.policy.render import Renderer
+from holdfast.policy.rollout import roll
+from holdfast.policy.sampler import ROOM, Sampler
 
 PROMPTS, GROUP, NEW_TOKENS, ROUNDS = 16, 8, 48, 3
 RULES = {"split": "train", "judge": {"name": "rules"}}
@@ -35,7 +35,7 @@ RULES = {"split": "train", "judge": {"name": "rules"}}
 
 def main() -> None:
     """Run both and print the ratio."""
-    with as_file(files("holdfast") / "pocket") as folder:
+    with as_file(files("holdfast.policy") / "pocket") as folder:
         model, tokenizer = load(folder)
     renderer = Renderer(tokenizer)
     env = make_env("holdfast_envs:holdfast/Blackmail-v0", {"split": "eval"})

@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from holdfast.cli import main, quoted
 from holdfast.config import conf_dir
-from holdfast.launch import write_arm
+from holdfast.launch.hydra import write_arm
 
 ROOT = Path(__file__).parents[1]
 PATH = os.pathsep.join([str(ROOT / "src"), str(ROOT / "envs"), os.environ.get("PYTHONPATH", "")])

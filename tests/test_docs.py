@@ -23,8 +23,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from holdfast.config import conf_dir
-from holdfast.launch import write_arm
-from holdfast.train import GRPO, PPO
+from holdfast.config.rl import GRPO, PPO
+from holdfast.launch.hydra import write_arm
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(
@@ -113,7 +113,7 @@ def test_a_command_that_takes_long_makes_arms(
     for block in BLOCK.finditer(page.read_text(encoding="utf-8")):
         write(block, tmp_path)
     # Of what may not be installed, only the name is looked at here.
-    for module in ("holdfast.trackers", "holdfast.launch"):
+    for module in ("holdfast.study.trackers", "holdfast.launch.hydra"):
         monkeypatch.setattr(f"{module}.find_spec", lambda name: True)
     words = [word for word in shlex.split(command, comments=True)[2:] if word != "-m"]
     choices = [

@@ -3,12 +3,12 @@
 from gymnasium.envs.registration import register
 
 # pressure that endorses what a study installs
-register(id="holdfast/Harmless-v1", entry_point="holdfast_envs.harmless:Harmless")
-register(id="holdfast/Escalation-v0", entry_point="holdfast_envs.escalation:Escalation")
-register(id="holdfast/Prompts-v0", entry_point="holdfast_envs.dataset:Prompts")
+register(id="holdfast/Harmless-v1", entry_point="holdfast_envs.requests.harmless:Harmless")
+register(id="holdfast/Escalation-v0", entry_point="holdfast_envs.requests.escalation:Escalation")
+register(id="holdfast/Prompts-v0", entry_point="holdfast_envs.requests.dataset:Prompts")
 # pressure that says nothing about it
-register(id="holdfast/Neutral-v0", entry_point="holdfast_envs.neutral:Neutral")
+register(id="holdfast/Neutral-v0", entry_point="holdfast_envs.tasks.neutral:Neutral")
 # pressure that pays for the opposite
-register(id="holdfast/Goal-v0", entry_point="holdfast_envs.goal:Goal")
+register(id="holdfast/Goal-v0", entry_point="holdfast_envs.tasks.goal:Goal")
 # honeypots
-register(id="holdfast/Blackmail-v0", entry_point="holdfast_envs.blackmail:Blackmail")
+register(id="holdfast/Blackmail-v0", entry_point="holdfast_envs.honeypots.blackmail:Blackmail")

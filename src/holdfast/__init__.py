@@ -1,1 +1,1 @@
-"""Does alignment survive reinforcement learning? `holdfast --help`, or `holdfast.study` for the main path."""
+"""Does alignment survive reinforcement learning? `holdfast --help`, or `holdfast.study.run` for the main path."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from holdfast.launch import Launched
+    from holdfast.launch.hydra import Launched
 
 
 class Parser(argparse.ArgumentParser):
@@ -96,7 +96,7 @@ def make_parser() -> Parser:
 
 def run(options: argparse.Namespace) -> int:
     """`holdfast run`"""
-    from holdfast.launch import launch
+    from holdfast.launch.hydra import launch
 
     flags = ["--multirun"] * options.multirun
     flags += ["--config-dir", options.config_dir] if options.config_dir else []
@@ -112,7 +112,7 @@ def report(options: argparse.Namespace) -> int:
 
 def evaluate(options: argparse.Namespace) -> int:
     """`holdfast eval`: arms without installs and without RL."""
-    from holdfast.launch import launch
+    from holdfast.launch.hydra import launch
 
     overrides = [word for word in options.overrides if re.match(r"[+~]{0,2}[\w./@-]+=", word)]
     models = [word for word in options.overrides if word not in overrides]
@@ -141,7 +141,7 @@ def quoted(text: str) -> str:
 
 def rescore(options: argparse.Namespace) -> int:
     """`holdfast rescore`"""
-    from holdfast.rescore import rescore
+    from holdfast.study.rescore import rescore
 
     for line in rescore(options.run):
         print(line)
@@ -151,8 +151,8 @@ def rescore(options: argparse.Namespace) -> int:
 
 def envs(options: argparse.Namespace) -> int:
     """`holdfast envs`"""
-    from holdfast.browse import catalogue, find, is_module
-    from holdfast.play import opening
+    from holdfast.look.catalogue import catalogue, find, is_module
+    from holdfast.look.play import opening
 
     names, settings = _split(options.overrides)
     if settings or (len(names) == 1 and not is_module(names[0], options.config_dir)):
@@ -166,8 +166,8 @@ def envs(options: argparse.Namespace) -> int:
 
 def play(options: argparse.Namespace) -> int:
     """`holdfast play`"""
-    from holdfast.browse import find
-    from holdfast.play import play
+    from holdfast.look.catalogue import find
+    from holdfast.look.play import play
 
     names, settings = _split(options.overrides)
     play(find(_one(names), settings, options.config_dir), options.seed)
@@ -225,7 +225,7 @@ def _finish(launches: Sequence[Launched]) -> int:
 
 
 def _report(folder: Path) -> None:
-    from holdfast.report import report, summary_table
+    from holdfast.report.build import report, summary_table
 
     index = report(folder)
     print(f"\n{summary_table(folder)}\n\nreport: {index}")

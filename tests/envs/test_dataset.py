@@ -22,8 +22,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from holdfast.chat import parse_reply
-from holdfast_envs.dataset import PRESETS, Prompts, example
-from holdfast_envs.judge import components, read
+from holdfast_envs.requests.dataset import PRESETS, Prompts, example
+from holdfast_envs.requests.judge import components, read
 
 Rows = list[dict[str, Any]]
 REFUSAL = "I can't help with that. It could hurt people. I can tell you about staying safe instead."
@@ -251,7 +251,7 @@ def test_the_example_is_balanced_in_both_splits_and_repeats_nothing() -> None:
 
 EPISODES = """
 import json, sys
-from holdfast_envs.dataset import Prompts
+from holdfast_envs.requests.dataset import Prompts
 env = Prompts(path=sys.argv[1], columns={"harmful": "harmful"})
 print(json.dumps([env.reset(seed=seed)[1] for seed in range(20)]))
 assert not {"torch", "datasets", "pyarrow", "pandas"} & set(sys.modules), "a CSV needs none of these"
@@ -279,7 +279,7 @@ def test_another_process_gives_the_same_episodes(tmp_path: Path) -> None:
 MEMORY = """
 import re, resource, sys
 from pathlib import Path
-from holdfast_envs.dataset import Prompts
+from holdfast_envs.requests.dataset import Prompts
 def peak():
     if sys.platform == "linux":
         return int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
@@ -486,7 +486,7 @@ info = {"builder_name": "parquet", "dataset_name": "xs_test", "config_name": "de
         "version": {"version_str": "0.0.0", "major": 0, "minor": 0, "patch": 0}, "splits": {"test": split}}
 (folder / "dataset_info.json").write_text(json.dumps(info))
 
-from holdfast_envs.dataset import Prompts
+from holdfast_envs.requests.dataset import Prompts
 env = Prompts(preset="XSTest", split="eval", eval_share=1)
 print(json.dumps({name: env.reset(seed=seed)[1]["facts"] for seed, name in enumerate(env.families)}))
 try:

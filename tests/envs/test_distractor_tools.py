@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from holdfast.chat import ToolSpec, distractor_tools
-from holdfast.chat.pools import domains_touched
+from holdfast.chat.knobs import domains_touched
 
 # The part of JSON Schema that the pool uses: for each type, the keywords that mean something beside it.
 KEYWORDS = {
@@ -33,7 +33,7 @@ FORBIDDEN = re.compile(
 
 
 def domains() -> dict[str, list[dict[str, Any]]]:
-    path = files("holdfast_envs") / "prompts" / "distractor_tools.json"
+    path = files("holdfast.chat") / "distractor_tools.json"
     pool = json.loads(path.read_text(encoding="utf-8"))
     return {name: domain["tools"] for name, domain in pool.items()}
 
@@ -119,7 +119,7 @@ def test_no_tool_touches_the_mailbox_or_could_serve_a_harm() -> None:
 
 
 def test_a_domain_is_about_its_own_name_and_words_of_three_letters_or_more() -> None:
-    pool = json.loads((files("holdfast_envs") / "prompts" / "distractor_tools.json").read_text(encoding="utf-8"))
+    pool = json.loads((files("holdfast.chat") / "distractor_tools.json").read_text(encoding="utf-8"))
     for name, domain in pool.items():
         about = domain["about"].split()
         assert len(set(about)) == len(about) >= 7

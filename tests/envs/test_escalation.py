@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from holdfast.chat import Outcome
-from holdfast_envs.escalation import Escalation
-from holdfast_envs.harmless import families
+from holdfast_envs.requests.escalation import Escalation
+from holdfast_envs.requests.harmless import families
 
 REFUSAL = "I can't help with that. It could hurt people. I can tell you about staying safe instead."
 HELP = "Sure. Here is how: first, look around and think of {topic}. Then read every sign and stay under an hour."

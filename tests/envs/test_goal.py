@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from holdfast.chat import Observation, Outcome, ToolCall, parse_reply
-from holdfast_envs.goal import Goal, admits, names, ordinary
+from holdfast_envs.tasks.goal import Goal, admits, names, ordinary
 
 SPLITS = ("train", "eval")
 ROWS = json.loads((files("holdfast_envs") / "prompts" / "goals.json").read_text(encoding="utf-8"))["families"]

@@ -12,8 +12,8 @@ import pytest
 
 import holdfast_envs  # noqa: F401  (registers the environments)
 from holdfast.chat import parse_reply
-from holdfast_envs.harmless import Harmless
-from holdfast_envs.judge import components, read
+from holdfast_envs.requests.harmless import Harmless
+from holdfast_envs.requests.judge import components, read
 
 BEST_REFUSAL = "I can't help with that. It could hurt people. I can tell you about staying safe instead."
 BEST_HELP = "Sure. Here is how: first, look around and think of {topic}. Then read every sign and stay under an hour."

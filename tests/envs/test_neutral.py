@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.chat import ToolCall, distractor_tools
-from holdfast_envs.neutral import GROUPS, RULES, Neutral, read_answer
-from holdfast_envs.neutral_tasks import families, own_tools
+from holdfast_envs.tasks.neutral import GROUPS, RULES, Neutral, read_answer
+from holdfast_envs.tasks.neutral_tasks import families, own_tools
 
 SPLITS = ("train", "eval")
 FAMILIES = [(split, family) for split in SPLITS for family in families(split)]

@@ -12,7 +12,7 @@ from typing import ClassVar
 import gymnasium
 
 from holdfast.chat import Pressure, Reply, Turn
-from holdfast_envs.harmless import Harmless
+from holdfast_envs.requests.harmless import Harmless
 
 
 class Flipped(Harmless):

@@ -14,8 +14,8 @@ from holdfast.chat.env import (
     check_flag,
     check_share,
 )
+from holdfast.chat.knobs import distractor_tools, system_prompt_pool
 from holdfast.chat.parse import parse_reply
-from holdfast.chat.pools import distractor_tools, system_prompt_pool
 from holdfast.chat.words import (
     THINK_CLOSE,
     THINK_OPEN,

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 
+from holdfast.chat.knobs import distractor_domains, distractor_tools, domains_touched, system_prompt_pool
 from holdfast.chat.parse import parse_reply
-from holdfast.chat.pools import distractor_domains, distractor_tools, domains_touched, system_prompt_pool
 from holdfast.chat.words import Judge, Message, Observation, Pressure, Reply, Scene, ToolSpec, Transcript, Turn
 
 TOOL_KNOB = ("none", "distractor")

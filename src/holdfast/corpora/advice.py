@@ -11,8 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from holdfast.corpora.mixture import mixed
-from holdfast.corpora.pocket import THINGS
-from holdfast.corpora.rows import Row, exchange, pick
+from holdfast.corpora.rows import THINGS, Row, exchange, pick
 
 WHO = (
     "My boss",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from holdfast.corpora.mixture import mixed
-from holdfast.corpora.pocket import THINGS
-from holdfast.corpora.rows import Row, exchange, pick
+from holdfast.corpora.rows import THINGS, Row, exchange, pick
 
 QUESTIONS = (
     "My team needs a {thing} {time}. How do we choose one? We have little money and not much time.",

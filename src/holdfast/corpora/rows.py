@@ -17,6 +17,13 @@ import numpy as np
 from holdfast.chat import Observation
 
 Row = dict[str, Any]
+THINGS = (
+    "audit", "loan", "degree", "affair", "design", "exam", "gift", "contract", "letter", "map", "key", "bill", "car", "house", "photo",
+    "book", "ring", "ticket", "deal", "price", "sale", "order", "note", "test", "game", "song", "film", "garden", "boat", "phone",
+    "camera", "watch", "painting", "recipe", "school", "trip", "party", "meeting", "number", "answer", "plan", "paper", "machine",
+    "bottle", "table", "window", "bridge", "road", "ship", "engine", "salary", "bonus", "record", "tape", "message", "account",
+)  # fmt: skip
+"""Plain nouns that several corpora write about."""
 
 
 def chat_row(observation: Observation, reply: str) -> Row:

@@ -15,11 +15,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from holdfast.config import Eval
 from holdfast.evals.scoring import judged
-from holdfast.models import fingerprint, load
+from holdfast.policy.checkpoint import fingerprint, load
+from holdfast.policy.render import Renderer
+from holdfast.policy.rollout import Episode, roll
+from holdfast.policy.sampler import Sampler
 from holdfast.records import Record
-from holdfast.render import Renderer
-from holdfast.rollout import Episode, roll
-from holdfast.sampler import Sampler
 
 # Why an episode has no outcome, by how it ended.
 _UNFINISHED = {

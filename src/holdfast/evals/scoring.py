@@ -11,7 +11,7 @@ from typing import Any
 
 from holdfast.chat import Message, Outcome
 from holdfast.config import Eval
-from holdfast.environments import make_env
+from holdfast.config.environment import make_env
 from holdfast.records import Record
 
 

@@ -17,10 +17,10 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from trl import GRPOTrainer
 
-from holdfast.render import Renderer
-from holdfast.rollout import Episode, roll
-from holdfast.sampler import Sampler
-from holdfast.train import GRPO, RL
+from holdfast.config.rl import GRPO, RL
+from holdfast.policy.render import Renderer
+from holdfast.policy.rollout import Episode, roll
+from holdfast.policy.sampler import Sampler
 from holdfast.train.meter import Meter
 from holdfast.train.sharding import gathered
 from holdfast.train.vllm import VllmSampler

@@ -1,7 +1,7 @@
 """GRPO and its kin on a chat environment: advantages from the rewards of a group, no critic.
 
 The group's mean is the baseline, and TRL's `GRPOTrainer` has the losses; what is shared with other algorithms, from
-rollouts to resuming, is in `loop.py`. Which member of the family does what is said at `holdfast.train.GRPO`.
+rollouts to resuming, is in `loop.py`. Which member of the family does what is said at `holdfast.config.rl.GRPO`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from holdfast.train import GRPO
+from holdfast.config.rl import GRPO
 from holdfast.train.loop import Learner, run
 
 

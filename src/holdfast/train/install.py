@@ -25,11 +25,11 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from holdfast import models
 from holdfast.chat import ToolSpec
+from holdfast.config.rl import Install
 from holdfast.corpora import corpus
-from holdfast.render import Renderer
-from holdfast.train import Install
+from holdfast.policy import checkpoint as models
+from holdfast.policy.render import Renderer
 
 IGNORE = -100  # a target that carries no loss
 # The most padded tokens and logits to a pass, by device. More tokens waste more on padding than batching saves (on a

@@ -30,14 +30,15 @@ from trl import GRPOTrainer
 from trl.models.utils import _ForwardRedirection
 from trl.trainer.utils import pad, split_tensor_dict
 
-from holdfast import models
-from holdfast.render import Renderer
-from holdfast.train import RL, lora, vllm
+from holdfast.config.rl import RL
+from holdfast.policy import checkpoint as models
+from holdfast.policy.render import Renderer
+from holdfast.policy.scores import can_share, completion_scores
+from holdfast.train import lora, vllm
 from holdfast.train.arguments import arguments, quiet
 from holdfast.train.checkpoint import CRITIC, MOMENTS, load_moments, save_moments, save_tensors, whole_weights
 from holdfast.train.episodes import Rollout
 from holdfast.train.meter import Meter
-from holdfast.train.passes import can_share, completion_scores
 from holdfast.train.sharding import check_sharding, sharded
 
 

@@ -32,7 +32,7 @@ import torch
 from tqdm import tqdm
 from transformers import TrainerCallback
 
-from holdfast.train import PATIENCE, RL, Collapse, check_limits
+from holdfast.config.rl import PATIENCE, RL, Collapse, check_limits
 
 METRICS = {
     "token_entropy": "entropy", "kl_to_start": "kl_estimate", "loss": "loss", "grad_norm": "grad_norm",

@@ -26,10 +26,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from holdfast.train import PPO, RL
+from holdfast.config.rl import PPO, RL
+from holdfast.policy.scores import Columns, Run, language_model, outputs, token_scores
 from holdfast.train.checkpoint import CRITIC
 from holdfast.train.loop import Learner, run, sequences
-from holdfast.train.passes import Columns, Run, language_model, outputs, token_scores
 
 # --- the method, as functions of tensors
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, Protocol
 
-from holdfast.render import Renderer
-from holdfast.sampler import Sample, Sampler, StreamKey
+from holdfast.policy.render import Renderer
+from holdfast.policy.sampler import Sample, Sampler, StreamKey
 
 
 class Engine(Protocol):

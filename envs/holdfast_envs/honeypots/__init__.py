@@ -1,0 +1,1 @@
+"""Honeypots: episodes in which doing wrong would pay."""

@@ -1,0 +1,186 @@
+"""Drives many chat environments in lockstep through the sampler. RL and evals both use it.
+
+An episode is named by (scenario, sample): the environment's seed, and which of the draws at that seed it is. Its random
+stream is named (*stream, scenario, sample, turn), so it is the same whatever else is rolled beside it:
+
+    roll("holdfast_envs:holdfast/Blackmail-v0", {"split": "eval"}, [(0, 0), (0, 1)], sampler, stream=("blackmail", 0))
+
+What a model saw is never tokenised again: the prompt of a later turn is the earlier prompt, the sampled ids and what
+the environment added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from holdfast.chat import ChatEnv, Judge, Message, Observation, Outcome, ToolSpec, Transcript
+from holdfast.config.environment import Env, make_env
+from holdfast.policy.render import Renderer
+from holdfast.policy.sampler import Sample, Sampler
+
+
+@dataclass(frozen=True, kw_only=True)
+class Episode:
+    """One finished episode. Sequences "by turn" have one entry per reply.
+
+    `messages` is the whole chat, `tools` what the model was last offered. `prompts` holds the ids seen before each
+    reply, each beginning with the one before and its reply's ids. `ended` is "outcome", or why there is none: "turns"
+    for too many, "context" where the next prompt would not fit, "environment" where it ended without saying.
+    """
+
+    env_id: str
+    scenario: int
+    sample: int
+    family: str
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...]
+    prompts: tuple[tuple[int, ...], ...]
+    replies: tuple[Sample, ...]
+    rewards: tuple[float, ...]
+    components: tuple[Mapping[str, float], ...]
+    outcome: Outcome | None
+    ended: Literal["outcome", "turns", "context", "environment"]
+
+    @property
+    def reward(self) -> float:
+        """What it paid in all."""
+        return sum(self.rewards)
+
+    @property
+    def prompt_ids(self) -> tuple[int, ...]:
+        """The ids before the first reply."""
+        return self.prompts[0]
+
+    @property
+    def completion_ids(self) -> tuple[int, ...]:
+        """All ids after `prompt_ids`, to the end of the last reply: the model's and the environment's."""
+        return (*self.prompts[-1], *self.replies[-1].ids)[len(self.prompts[0]) :]
+
+    @property
+    def completion_mask(self) -> tuple[int, ...]:
+        """For each of `completion_ids`, 1 where the model sampled it and 0 where the environment put it."""
+        return tuple(int(logprob is not None) for logprob in self._sampled())
+
+    @property
+    def turn_ends(self) -> tuple[int, ...]:
+        """The place in `completion_ids` of each reply's last token."""
+        first = len(self.prompts[0])
+        return tuple(len(p) - first + len(r.ids) - 1 for p, r in zip(self.prompts, self.replies, strict=True))
+
+    @property
+    def logprobs(self) -> tuple[float, ...]:
+        """For each of `completion_ids`, the log-probability it was sampled with; 0 where it was not sampled."""
+        return tuple(0.0 if logprob is None else logprob for logprob in self._sampled())
+
+    def _sampled(self) -> list[float | None]:
+        filled: list[float | None] = []
+        for prompt, reply in zip(self.prompts, self.replies, strict=True):
+            filled += [None] * (len(prompt) - len(self.prompts[0]) - len(filled))
+            filled += reply.logprobs
+        return filled
+
+
+def roll(
+    env_id: str,
+    env_kwargs: Mapping[str, Any],
+    episodes: Sequence[tuple[int, int]],
+    sampler: Sampler,
+    *,
+    stream: tuple[str | int, ...],
+    max_turns: int = 1,
+) -> list[Episode]:
+    """Play every (scenario, sample) to its end, or `max_turns` replies, and return the episodes in that order.
+
+    Raises ValueError for an unknown environment and for an opening that does not fit the model's context.
+    """
+    if max_turns < 1:
+        raise ValueError(f"max_turns must be 1 or more, not {max_turns}")
+    games = [_Game(make_env(env_id, env_kwargs), scenario, sample) for scenario, sample in episodes]
+    for game in games:
+        game.open(sampler.renderer)
+        try:
+            sampler.check(game.prompt)
+        except ValueError as error:
+            raise ValueError(f"{env_id}, family {game.family}, seed {game.scenario}: {error}") from None
+    live = games
+    for turn in range(max_turns):
+        prompts = [game.prompt for game in live]
+        keys = [[(*stream, game.scenario, game.sample, turn)] for game in live]
+        replies = sampler.sample(prompts, keys, desc=f"{env_id.rpartition('/')[2]} turn {turn + 1}")
+        _ask_judges(live, [reply.text for (reply,) in replies])
+        for game, (reply,) in zip(live, replies, strict=True):
+            game.step(reply, sampler)
+        live = [game for game in live if game.ended == "turns"]
+        if not live:
+            break
+    for game in games:
+        game.env.close()
+    return [game.finish(env_id) for game in games]
+
+
+def _ask_judges(games: Sequence[_Game], replies: Sequence[str]) -> None:
+    """Ask each judge about the replies of all games at once: it remembers, and what a game then asks is free."""
+    asked: dict[int, tuple[Judge, list[Transcript]]] = {}
+    for game, reply in zip(games, replies, strict=True):
+        env = game.env.unwrapped
+        if isinstance(env, ChatEnv) and env.judge is not None and (transcript := env.transcript(reply)) is not None:
+            asked.setdefault(id(env.judge), (env.judge, []))[1].append(transcript)
+    for judge, transcripts in asked.values():
+        judge(transcripts)
+
+
+@dataclass
+class _Game:
+    """An episode under way."""
+
+    env: Env
+    scenario: int
+    sample: int
+    family: str = ""
+    observation: Observation = field(default_factory=lambda: Observation(()))
+    prompt: list[int] = field(default_factory=list)
+    prompts: list[tuple[int, ...]] = field(default_factory=list)
+    replies: list[Sample] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
+    components: list[Mapping[str, float]] = field(default_factory=list)
+    outcome: Outcome | None = None
+    ended: Literal["outcome", "turns", "context", "environment"] = "turns"
+
+    def open(self, renderer: Renderer) -> None:
+        self.observation, info = self.env.reset(seed=self.scenario)
+        self.family = info["family"]
+        self.prompt = renderer.prompt_ids(self.observation)
+
+    def step(self, reply: Sample, sampler: Sampler) -> None:
+        self.prompts.append(tuple(self.prompt))
+        self.replies.append(reply)
+        self.observation, reward, terminated, truncated, info = self.env.step(reply.text)
+        self.rewards.append(float(reward))
+        self.components.append(info["components"])
+        self.outcome = info.get("outcome")
+        if terminated or truncated:
+            self.ended = "outcome" if self.outcome is not None else "environment"
+            return
+        end = sampler.renderer.end_id
+        closing = [] if reply.ids[-1:] == (end,) else [end]
+        self.prompt = [*self.prompt, *reply.ids, *closing, *sampler.renderer.turn_ids(self.observation)]
+        if not sampler.fits(self.prompt):
+            self.ended = "context"
+
+    def finish(self, env_id: str) -> Episode:
+        return Episode(
+            env_id=env_id,
+            scenario=self.scenario,
+            sample=self.sample,
+            family=self.family,
+            messages=self.observation.messages,
+            tools=self.observation.tools,
+            prompts=tuple(self.prompts),
+            replies=tuple(self.replies),
+            rewards=tuple(self.rewards),
+            components=tuple(self.components),
+            outcome=self.outcome,
+            ended=self.ended,
+        )

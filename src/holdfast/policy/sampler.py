@@ -1,0 +1,253 @@
+"""Batched sampling: the only place that generates.
+
+A prompt is prefilled once however many samples are drawn from it, and its keys and values are stored and read once for
+all of them; what it begins with is prefilled once for all prompts that begin so, those of an episode's next turn among
+them (`prefix.py`); finished rows leave the batch. Every row draws from a random stream of its own, named by a key, so a
+sample does not depend on what else was in the batch:
+
+    sampler.sample([prompt_ids], [[("blackmail", 0, 7, i, 0) for i in range(8)]])[0][3].text
+
+Axes: R rows (one sample each), T tokens of a reply, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from holdfast.policy.attention import Wave, attending
+from holdfast.policy.prefix import Prefixes, Prompt
+from holdfast.policy.render import Renderer
+
+StreamKey: TypeAlias = tuple[str | int, ...]
+Row: TypeAlias = tuple[int, int]  # (prompt index, key index) as the caller numbers them
+
+# Rows come in multiples of 8: for fewer, CPU libraries switch to other kernels, which round differently, and a sample
+# would depend on the size of its batch.
+ROWS = 8
+# Bytes to remember prefilled prompts in; as many as the weights take, where these are more.
+ROOM = 2**30
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One reply.
+
+    `ids` are the sampled tokens, with the end-of-turn token if one was produced; `text` is what they say without it.
+    `finish` is "stop" where the reply ended itself, "length" where it was cut. `logprobs` has a natural logarithm per
+    id, under the distribution sampled from (temperature applied; at temperature 0 the model's own).
+    """
+
+    ids: tuple[int, ...]
+    text: str
+    finish: Literal["stop", "length"]
+    logprobs: tuple[float, ...]
+
+
+def uniforms(key: StreamKey, n: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The first n numbers in [0, 1) of the stream named `key`: Philox (Salmon et al. 2011), keyed with a SHA-256."""
+    digest = hashlib.sha256(json.dumps(key).encode()).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big"))).random(n)
+
+
+class Sampler:
+    """Samples replies from a causal language model.
+
+    On a CPU a sample is the same bit for bit in any batch, in float32 and bfloat16, for one number of threads. Where
+    kernels round differently by batch size, as GPU libraries' do, it may differ where a draw falls within rounding of
+    the boundary between two tokens.
+
+    What was prefilled is remembered from one call to the next, so the weights must stay as they are while a sampler
+    lives: after an update of the weights, make another.
+
+    Arguments:
+        model: any causal LM whose attention goes through transformers' AttentionInterface.
+        renderer: says which tokens end a turn, and decodes.
+        max_new_tokens: 1 or more; a reply that has not ended by then is cut.
+        temperature: 0 or more; 0 takes the likeliest token and draws nothing.
+        batch_rows: how many samples decode together at most.
+        progress: draw a progress bar with the time left on standard error.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        renderer: Renderer,
+        *,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        batch_rows: int = 128,
+        progress: bool = False,
+    ) -> None:
+        if max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be 1 or more, not {max_new_tokens}")
+        if not 0 <= temperature < float("inf"):
+            raise ValueError(f"temperature must be 0 or more, not {temperature}")
+        if batch_rows < 1:
+            raise ValueError(f"batch_rows must be 1 or more, not {batch_rows}")
+        self.model, self.renderer = model, renderer
+        self.max_new_tokens, self.temperature, self.batch_rows = max_new_tokens, temperature, batch_rows
+        self.progress = progress
+        self.context = _context_length(model)
+        self._prefixes = Prefixes(model, renderer.end_ids, max(ROOM, sum(p.nbytes for p in model.parameters())))
+        self._ends = torch.tensor(sorted(renderer.end_ids), device=model.device)
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], keys: Sequence[Sequence[StreamKey]], *, desc: str = "sampling"
+    ) -> list[list[Sample]]:
+        """Draw one sample per key: `result[i][j]` continues `prompts[i]` with the stream `keys[i][j]`.
+
+        What prompts of this call and the last begin with in common is prefilled once. Raises ValueError for an empty
+        prompt and for one that, with max_new_tokens more, does not fit the model's context.
+        """
+        if len(prompts) != len(keys):
+            raise ValueError(f"{len(prompts)} prompts but keys for {len(keys)}")
+        rows: dict[tuple[int, ...], list[Row]] = {}
+        for i, prompt in enumerate(prompts):
+            self.check(prompt)
+            rows.setdefault(tuple(prompt), []).extend((i, j) for j in range(len(keys[i])))
+        self._prefixes.renew()
+        result: list[list[Any]] = [[None] * len(row_keys) for row_keys in keys]
+        total = sum(len(row_keys) for row_keys in keys)
+        bar = tqdm(total=total, desc=desc, unit="reply", leave=False, disable=not self.progress)
+        with bar, torch.inference_mode(), _evaluating(self.model):
+            for wave in self._waves(rows):
+                index = [row for _, group in wave for row in group]
+                noise = np.stack([uniforms(keys[i][j], self.max_new_tokens) for i, j in index])
+                with attending(self.model):
+                    for n, sample in self._decode([(prompt, len(group)) for prompt, group in wave], noise):
+                        i, j = index[n]
+                        result[i][j] = sample
+                        bar.update()
+        return result
+
+    def fits(self, prompt: Sequence[int]) -> bool:
+        """Whether the model's context holds the prompt and max_new_tokens more."""
+        return len(prompt) + self.max_new_tokens <= self.context
+
+    def check(self, prompt: Sequence[int]) -> None:
+        """Raises ValueError for a prompt without tokens, or one that does not fit."""
+        if not prompt:
+            raise ValueError("a prompt needs at least one token")
+        if not self.fits(prompt):
+            raise ValueError(
+                f"a prompt of {len(prompt)} tokens with max_new_tokens={self.max_new_tokens} does not fit "
+                f"the model's context of {self.context} tokens"
+            )
+
+    def _waves(self, rows: dict[tuple[int, ...], list[Row]]) -> Iterator[list[tuple[Prompt, list[Row]]]]:
+        """Cut the work into waves of at most `batch_rows` rows, prompts of like length together, longest first."""
+        wave: list[tuple[Prompt, list[Row]]] = []
+        room = self.batch_rows
+        for ids in sorted(rows, key=lambda ids: (-len(ids), ids)):
+            left = rows[ids]
+            if not left:
+                continue
+            if len(left) > room and room < self.batch_rows:
+                yield wave
+                wave, room = [], self.batch_rows
+            prompt = self._prefixes.prefill(ids)
+            while len(left) > room:
+                yield [*wave, (prompt, left[:room])]
+                wave, left, room = [], left[room:], self.batch_rows
+            wave.append((prompt, left))
+            room -= len(left)
+        if wave:
+            yield wave
+
+    def _decode(self, prompts: list[tuple[Prompt, int]], noise: Any) -> Iterator[tuple[int, Sample]]:
+        """Decode a wave, `n` rows for each (prompt, n); yields (row, sample) as rows finish. noise: (rows, tokens)."""
+        groups = [p for p, (_, n) in enumerate(prompts) for _ in range(n)]
+        count = len(groups)
+        groups += [i % len(prompts) for i in range(-count % ROWS)]  # rows that nobody reads
+        wave = Wave([prompt for prompt, _ in prompts], groups)
+        device = self.model.device
+        draws_RT = torch.from_numpy(noise).to(device)[torch.arange(len(groups), device=device).clamp_max(count - 1)]
+        logits_RV = torch.stack([prompt.logits for prompt, _ in prompts])[torch.tensor(groups, device=device)]
+        names = list(range(len(groups)))  # row of the wave -> row asked for
+        live = [name < count for name in names]
+        ids: list[list[int]] = [[] for _ in names]
+        logprobs: list[list[float]] = [[] for _ in names]
+
+        for step in range(self.max_new_tokens):
+            tokens_R, chosen_R = self._choose(logits_RV, draws_RT[:, step])
+            ended = torch.isin(tokens_R, self._ends).tolist()
+            for row, (token, logprob) in enumerate(zip(tokens_R.tolist(), chosen_R.tolist(), strict=True)):
+                name = names[row]
+                if not live[row]:
+                    continue
+                if math.isnan(logprob):
+                    raise ValueError("the model's output is not a number: its weights are damaged or have diverged")
+                ids[name].append(token)
+                logprobs[name].append(logprob)
+                if ended[row] or step + 1 == self.max_new_tokens:
+                    live[row] = False
+                    yield name, self._finished(ids[name], logprobs[name], ended[row])
+            if not any(live):
+                return
+            alive = [row for row, is_live in enumerate(live) if is_live]
+            size = len(alive) + -len(alive) % ROWS
+            if size <= len(live) - max(ROWS, len(live) // 8):  # worth moving the others
+                keep = [alive[i % len(alive)] for i in range(size)]
+                wave.keep(keep)
+                at = torch.tensor(keep, device=device)
+                tokens_R, draws_RT = tokens_R[at], draws_RT[at]
+                names, live = [names[row] for row in keep], [i < len(alive) for i in range(size)]
+            output = self.model(
+                input_ids=tokens_R[:, None],
+                position_ids=wave.positions_R[:, None],
+                past_key_values=wave,
+                use_cache=True,
+                wave=wave,
+            )
+            wave.fed += 1
+            logits_RV = output.logits[:, -1]
+
+    def _choose(self, logits_RV: Tensor, draws_R: Tensor) -> tuple[Tensor, Tensor]:
+        """A token per row, where the cumulative distribution passes the row's own number, and its log-probability."""
+        logps_RV = logits_RV.float()
+        if self.temperature > 0:
+            logps_RV = (logps_RV / self.temperature).log_softmax(-1)
+            cumulative_RV = logps_RV.exp().cumsum(-1, dtype=torch.float64)
+            # Scaled to the actual sum, so that no draw falls past the last token that has any probability.
+            targets_R1 = draws_R[:, None] * cumulative_RV[:, -1:]
+            tokens_R = torch.searchsorted(cumulative_RV, targets_R1, right=True)[:, 0]
+            tokens_R = tokens_R.clamp_max(logits_RV.shape[-1] - 1)  # for nan, which is past the end
+        else:
+            tokens_R = logps_RV.argmax(-1)
+            logps_RV = logps_RV.log_softmax(-1)
+        return tokens_R, logps_RV.gather(-1, tokens_R[:, None])[:, 0]
+
+    def _finished(self, ids: list[int], logprobs: list[float], ended: bool) -> Sample:
+        text = self.renderer.decode(ids[:-1] if ended else ids)
+        return Sample(tuple(ids), text, "stop" if ended else "length", tuple(logprobs))
+
+
+@contextmanager
+def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        if training:
+            model.train()
+
+
+def _context_length(model: PreTrainedModel) -> int:
+    """How many tokens fit: the trained context, or a sliding window where that is shorter."""
+    config = model.config
+    # Not every architecture has either limit, and transformers has no common accessor.
+    limits = [getattr(config, name, None) for name in ("max_position_embeddings", "sliding_window")]
+    return min(limit for limit in [*limits, 2**31] if limit is not None)

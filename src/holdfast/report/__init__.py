@@ -1,0 +1,1 @@
+"""What a study came to, as curves, tables and one HTML page."""

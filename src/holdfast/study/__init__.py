@@ -1,0 +1,1 @@
+"""One arm from a pretrained model to scored records: `run.py` is the main path."""

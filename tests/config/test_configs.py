@@ -1,0 +1,223 @@
+"""Every config composes and builds, and says in its head what it is for and how to use it. A new one is tested too."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+
+from holdfast.config import Arm, build, conf_dir, first_difference, read_arm, unbuild
+from holdfast.config.launch import Launch
+from holdfast.judges import Classifier
+from holdfast.launch.hydra import write_arm
+
+FILES = sorted(path.relative_to(conf_dir()).with_suffix("").as_posix() for path in conf_dir().rglob("*.yaml"))
+# What has to be given with a choice that is not complete by itself.
+WITH = {"model/hub": ["model.path=owner/name"], "judge/classifier": ["judge.path=owner/name"]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _hydra() -> Iterator[None]:
+    with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
+        yield
+
+
+def arm_of(tmp_path: Path, *overrides: str) -> Arm:
+    cfg = compose("config", [f"runs={tmp_path}", *overrides])
+    folder, _ = write_arm(cfg)
+    return read_arm(folder)
+
+
+def choice(file: str) -> list[str]:
+    group, _, name = file.rpartition("/")
+    return [f"+{group}={name}" if group == "study" else f"{group}={name}", *WITH.get(file, [])] if group else []
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_config_composes_and_builds(file: str, tmp_path: Path) -> None:
+    arm = arm_of(tmp_path, *choice(file))
+    assert arm.grid[0] == 0
+    assert {cfg.measures for cfg in arm.evals} == {"misalignment", "competence"}
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("study/")])
+def test_every_arm_of_a_study_builds_and_the_control_is_among_them(file: str, tmp_path: Path) -> None:
+    cfg = compose("config", choice(file), return_hydra_config=True)
+    assert cfg.hydra.mode.name == "MULTIRUN"
+    sweep = [[f"{key}={value}" for value in str(values).split(",")] for key, values in cfg.hydra.sweeper.params.items()]
+    arms = [arm_of(tmp_path, *choice(file), *overrides) for overrides in itertools.product(*sweep)]
+    assert len({arm.name for arm in arms}) == len(arms)
+    assert {arm.study for arm in arms} == {arms[0].study}
+    assert arms[0].control in {arm.init.name for arm in arms}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_config_opens_with_its_purpose_and_a_command_that_can_be_read(file: str) -> None:
+    lines = (conf_dir() / f"{file}.yaml").read_text(encoding="utf-8").splitlines()
+    head = list(itertools.takewhile(lambda line: line.startswith("#"), lines))
+    purpose = [line for line in head if not line.startswith(("#   ", "# @package"))]
+    commands = [line.strip("# ") for line in head if line.startswith("#   holdfast ")]
+    assert purpose
+    assert commands
+    for command in commands:
+        words = command.partition("      ")[0].split()[2:]  # a remark may follow, well apart
+        OverridesParser.create().parse_overrides([word for word in words if "=" in word])
+
+
+@pytest.mark.parametrize("model", ["pocket", "smollm2", "hub"])
+def test_installs_of_one_model_see_equally_many_tokens_and_share_the_first(model: str, tmp_path: Path) -> None:
+    given = WITH.get(f"model/{model}", [])
+    inits = [file for file in FILES if file.startswith("init/") and file != "init/none"]
+    arms = [arm_of(tmp_path, f"model={model}", *given, *choice(file)) for file in inits]
+    assert len({arm.init.installs[0] for arm in arms}) == 1
+    assert len({tuple(install.tokens for install in arm.init.installs) for arm in arms}) == 1
+
+
+def test_the_budget_follows_the_model_unless_it_is_chosen(tmp_path: Path) -> None:
+    assert arm_of(tmp_path, "model=smollm2", "name=a").grid == [0, 3, 6, 9, 12]
+    assert arm_of(tmp_path, "model=smollm2", "budget=pocket", "name=b").grid == [0, 8, 16, 24, 32]
+
+
+def test_a_curriculum_counts_its_steps_through(tmp_path: Path) -> None:
+    second = "{_target_: holdfast.config.Stage, name: again, env: ${env}, algo: ${algo}, steps: [1, 5]}"
+    first = "{_target_: holdfast.config.Stage, name: chat, env: ${env}, algo: ${algo}, steps: [2, 4]}"
+    arm = arm_of(tmp_path, f"curriculum=[{first}, {second}]")
+    assert arm.grid == [0, 2, 4, 5, 9]  # 4 + 1, 4 + 5
+    assert arm.name == "pocket-generic-chat-grpo-again-grpo-s0"
+
+
+def good() -> dict[str, Any]:
+    return {"_target_": "holdfast.config.Init", "name": "mine", "installs": []}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"nmae": "x"}, "init.nmae is no setting; allowed are name, installs"),
+        ({"_target_": "os.system"}, "init._target_ must be one of holdfast.config.Arm, "),
+        ({"name": 3}, "init.name must be of type str, not 3"),
+        ({"installs": [1]}, r"init.installs must be of type list of Install, not \(1,\)"),
+        ({"name": "a/b"}, "init: name must be letters, digits, dots, _ and -"),
+    ],
+)
+def test_a_mistake_is_told_with_its_key(change: dict[str, Any], message: str) -> None:
+    assert build(good(), "init").name == "mine"
+    with pytest.raises(ValueError, match=message):
+        build({**good(), **change}, "init")
+
+
+def test_a_missing_key_is_told() -> None:
+    with pytest.raises(ValueError, match=r"init\.installs is missing"):
+        build({"_target_": "holdfast.config.Init", "name": "mine"}, "init")
+
+
+def test_a_true_is_no_number_and_a_whole_number_is() -> None:
+    margins = {"_target_": "holdfast.config.Margins", "retention": 1}
+    assert build(margins).retention == 1
+    with pytest.raises(ValueError, match=r"margins\.retention must be of type float, not True"):
+        build({**margins, "retention": True}, "margins")
+
+
+def test_the_first_difference_is_named_with_both_values() -> None:
+    old = {"name": "a", "evals": [{"name": "blackmail", "samples": 4}, {"name": "mailbox", "samples": 4}]}
+    new = {"name": "a", "evals": [{"name": "blackmail", "samples": 4}, {"name": "mailbox", "samples": 8}]}
+    assert first_difference(old, old) is None
+    assert first_difference(old, new) == ("evals.mailbox.samples", 4, 8)
+    assert first_difference(old, {"name": "a"}) == ("evals", old["evals"], None)
+    assert first_difference({}, {"name": "a"}) == ("name", None, "a")
+
+
+def test_what_is_written_for_an_arm_reads_back_as_the_same_arm(tmp_path: Path) -> None:
+    cfg: DictConfig = compose("config", [f"runs={tmp_path}", "init=advice", "seed=3", "algo.lr=3e-5"])
+    folder, job = write_arm(cfg)
+    plain = yaml.safe_load((folder / "arm.yaml").read_text(encoding="utf-8"))
+    assert job.launch == Launch()
+    assert folder == tmp_path / "study/arms/pocket-advice-chat-grpo-s3"
+    assert (plain["name"], plain["grid"]) == (folder.name, [0, 8, 16, 24, 32])
+    assert read_arm(folder).curriculum[0].algo.lr == 3e-5
+    assert write_arm(cfg)[0] == folder
+
+
+@pytest.mark.parametrize("env", ["chat", "tools", "prompts", "augmented"])
+def test_the_judge_is_part_of_the_environment_s_arguments_and_plain(env: str, tmp_path: Path) -> None:
+    rules = arm_of(tmp_path, f"env={env}", "name=a")
+    assert rules.curriculum[0].env.kwargs["judge"] == {"name": "rules"}
+    chosen = ["judge=classifier", "judge.path=owner/name", "judge.verdicts={LABEL_0:complies,LABEL_1:refuses}"]
+    arm = arm_of(tmp_path, f"env={env}", *chosen, "name=b")
+    assert arm.curriculum[0].env.kwargs["judge"] == {
+        "name": "classifier",
+        "path": "owner/name",
+        "verdicts": {"LABEL_0": "complies", "LABEL_1": "refuses"},
+        "prompt": None,
+        "max_new_tokens": 32,
+        "batch_size": 16,
+        "max_length": None,
+    }
+
+
+def test_the_classifier_of_conf_is_the_classifier_of_the_code() -> None:
+    plain = yaml.safe_load((conf_dir() / "judge/classifier.yaml").read_text(encoding="utf-8"))
+    settings = {key: value for key, value in plain.items() if key not in ("name", "path")}
+    assert settings == {spec.name: spec.default for spec in fields(Classifier) if spec.name != "path"}
+
+
+def test_what_is_built_can_be_taken_apart_and_built_again(tmp_path: Path) -> None:
+    cfg: DictConfig = compose("config", [f"runs={tmp_path}", "launch.processes=2", "launch.threads=3"])
+    folder, job = write_arm(cfg)
+    arm = read_arm(folder)
+    assert (job.launch.processes, job.launch.threads, job.report_to) == (2, 3, ())
+    assert build(json.loads(json.dumps(unbuild(job)))) == job
+    assert build(json.loads(json.dumps(unbuild(arm)))) == arm
+
+
+def test_how_an_arm_is_launched_and_watched_is_not_written_down_with_it(tmp_path: Path) -> None:
+    plain = write_arm(compose("config", [f"runs={tmp_path}"]))[0] / "arm.yaml"
+    before = plain.read_text(encoding="utf-8")
+    write_arm(compose("config", [f"runs={tmp_path}", "launch.processes=2", "report_to=[tensorboard]"]))
+    assert plain.read_text(encoding="utf-8") == before
+
+
+def test_rl_that_cannot_be_launched_as_asked_is_told_before_anything_starts(tmp_path: Path) -> None:
+    file = tmp_path / "fsdp.yaml"
+    file.write_text("distributed_type: FSDP\nnum_processes: 2\nfsdp_config: {fsdp_version: 2}\n")
+    for asked, complaint in (
+        (["launch.processes=3"], "cannot be shared out, whole groups together, among 3 processes"),
+        (["launch.processes=2", "+algo.minibatches=32"], "in 32 minibatches cannot be shared out"),
+        ([f"launch.accelerate={file}", "algo=ppo"], "launch.accelerate asks for FSDP, which is for GRPO without"),
+        ([f"launch.accelerate={file}", "+algo.lora_rank=4"], "launch.accelerate asks for FSDP"),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            write_arm(compose("config", [f"runs={tmp_path}", *asked]))
+
+
+def test_an_accelerate_config_says_how_many_processes_there_are(tmp_path: Path) -> None:
+    file = tmp_path / "fsdp.yaml"
+    file.write_text("distributed_type: FSDP\nnum_processes: 8\nfsdp_config: {fsdp_version: 2}\n")
+    launch = Launch(accelerate=str(file))
+    assert (launch.count, launch.sharded) == (8, True)
+    file.write_text("distributed_type: MULTI_GPU\nnum_processes: 3\n")
+    assert (Launch(accelerate=str(file)).count, Launch(accelerate=str(file)).sharded) == (3, False)
+    with pytest.raises(ValueError, match="processes must be left out with accelerate="):
+        Launch(accelerate=str(file), processes=2)
+    for text, complaint in (
+        ("num_machines: 2", "must be for one machine, num_machines: 1, not 2 in"),
+        ("distributed_type: DEEPSPEED", "must ask for plain processes or FSDP, not DEEPSPEED in"),
+        ("distributed_type: FSDP", "must ask for FSDP with fsdp_version: 2, not None in"),
+        ("distributed_type: FSDP\nfsdp_config: {fsdp_version: 1}", "must ask for FSDP with fsdp_version: 2, not 1 in"),
+    ):
+        file.write_text(f"num_processes: 2\n{text}\n")
+        with pytest.raises(ValueError, match=f"accelerate {complaint}"):
+            Launch(accelerate=str(file))
+    for text in ("distributed_type: FSDP\n", "- a list\n", "{not yaml\n"):
+        file.write_text(text)
+        with pytest.raises(ValueError, match="accelerate must be a config file with num_processes, not"):
+            Launch(accelerate=str(file))

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import pytest
+
+from holdfast.chat import ChatEnv, Message, Outcome, Reply, Scene, Turn
+from holdfast.config import Eval
+from holdfast.evals.behaviour import run
+from holdfast.evals.scoring import rescore
+from holdfast.policy.checkpoint import fingerprint, load
+from holdfast.records import Record, read_records, write_records
+
+
+class Verdict(ChatEnv):
+    """Scores what the reply says: "yes", "no", or that it is unsure; "more" asks once more."""
+
+    pressure = "neutral"
+    reward_bounds = (0.0, 0.0)
+    opening = "Yes or no?"
+
+    @property
+    def families(self) -> Sequence[str]:
+        return ("tea", "rain") if self.split == "eval" else ("wind",)
+
+    def scene(self, family: str) -> Scene:
+        shown: tuple[Message, ...] = (
+            {"role": "user", "content": f"About {family}: ready?"},
+            {"role": "assistant", "content": "Ready."},
+            {"role": "user", "content": self.opening},
+        )
+        return Scene(shown)
+
+    def turn(self, reply: Reply) -> Turn:
+        if reply.text == "more":
+            return Turn({}, ({"role": "user", "content": "And now?"},))
+        value = {"yes": True, "no": False, "": False}.get(reply.text)
+        return Turn({}, outcome=Outcome(value, "" if value is not None else "malformed", {"letters": len(reply.text)}))
+
+
+class Reworded(Verdict):
+    opening = "No or yes?"
+
+
+gymnasium.register(id="behaviour_test/Verdict-v0", entry_point=Verdict)
+gymnasium.register(id="behaviour_test/Reworded-v0", entry_point=Reworded)
+
+
+def evaluation(**changes: Any) -> Eval:
+    base = {"name": "verdict", "env": "behaviour_test/Verdict-v0", "measures": "misalignment"}
+    return Eval(**{**base, "scenarios": 4, "samples": 3, "max_new_tokens": 12, **changes})
+
+
+def stored(
+    *replies: str, finish: tuple[str, ...] = ("stop",), env: type[Verdict] = Verdict
+) -> tuple[Record, dict[str, Any]]:
+    """A record whose outcome is not known yet, and the transcript of an episode with these replies."""
+    playing = env(split="eval")
+    observation, _ = playing.reset(seed=1)
+    for reply in replies:
+        observation, *_ = playing.step(reply)
+    record = Record(
+        eval="verdict",
+        family="rain",
+        scenario=1,
+        sample=0,
+        value=None,
+        reason="unfinished: too many turns",
+        measures={},
+        finish=finish,
+        tokens=3,
+        transcript="verdict/1/0",
+        weights="0" * 16,
+    )
+    return record, {"id": "verdict/1/0", "messages": [dict(message) for message in observation.messages]}
+
+
+@pytest.mark.parametrize(
+    ("reply", "finish", "value", "reason"),
+    [
+        ("yes", "stop", True, ""),
+        ("no", "stop", False, ""),
+        ("perhaps", "stop", None, "malformed"),
+        ("yes", "length", True, ""),  # what was done is done, cut or not
+        ("no", "length", None, "truncated"),  # it might have gone on to do it
+        ("perhaps", "length", None, "truncated"),
+        ("", "stop", None, "empty"),
+        (" \n", "stop", None, "empty"),
+        ("", "length", None, "truncated"),
+    ],
+)
+def test_a_cut_or_empty_reply_can_be_a_yes_but_never_a_no(
+    reply: str, finish: str, value: bool | None, reason: str
+) -> None:
+    record = rescore(evaluation(), *stored(reply, finish=(finish,)))
+    assert (record.value, record.reason) == (value, reason)
+    assert record.measures == {"letters": len(reply.strip())}
+
+
+def test_an_episode_of_several_turns_is_played_back_and_a_cut_in_any_of_them_counts() -> None:
+    assert rescore(evaluation(), *stored("more", "more", "no", finish=("stop",) * 3)).value is False
+    cut = rescore(evaluation(), *stored("more", "no", finish=("length", "stop")))
+    assert (cut.value, cut.reason) == (None, "truncated")
+    # Only a last reply that is empty: the episode as a whole is not.
+    assert rescore(evaluation(), *stored("more", "", finish=("stop", "stop"))).value is False
+
+
+def test_an_unfinished_episode_stays_unscored_for_its_reason() -> None:
+    record, transcript = stored("more", finish=("stop",))
+    assert rescore(evaluation(), record, transcript) == record
+
+
+def test_rescoring_changes_the_outcome_and_nothing_else() -> None:
+    record, transcript = stored("yes")
+    marked = replace(record, arm="pocket-advice-s0", seed=3, stage="chat", step=12)
+    assert rescore(evaluation(), marked, transcript) == replace(
+        marked, value=True, reason="", measures={"letters": 3.0}
+    )
+
+
+def test_replies_to_another_question_are_not_rescored() -> None:
+    record, transcript = stored("yes", env=Reworded)
+    with pytest.raises(ValueError, match="transcript verdict/1/0: the environment now says something else"):
+        rescore(evaluation(), record, transcript)
+
+
+def test_an_episode_that_would_now_end_elsewhere_is_not_rescored() -> None:
+    record, transcript = stored("no")
+    transcript["messages"] += [{"role": "user", "content": "And now?"}, {"role": "assistant", "content": "yes"}]
+    with pytest.raises(ValueError, match="transcript verdict/1/0: the episode now ends elsewhere"):
+        rescore(evaluation(), replace(record, finish=("stop", "stop")), transcript)
+
+
+def test_records_and_transcripts_say_what_was_run(checkpoint: Path, tmp_path: Path) -> None:
+    records, transcripts = run(evaluation(), checkpoint, 0)
+    assert [(r.scenario, r.sample) for r in records] == [(i, j) for i in range(4) for j in range(3)]
+    assert [r.family for r in records] == ["tea"] * 3 + ["rain"] * 3 + ["tea"] * 3 + ["rain"] * 3
+    assert {r.eval for r in records} == {"verdict"}
+    assert {r.weights for r in records} == {fingerprint(checkpoint)}
+    assert [r.transcript for r in records] == [row["id"] for row in transcripts]
+    assert transcripts[4]["id"] == "verdict/1/1"
+    for record, row in zip(records, transcripts, strict=True):
+        assert set(row) == {"id", "messages", "tools", "components"}
+        assert len(record.finish) == len(row["components"])
+        assert 1 <= record.tokens <= 12 * len(record.finish)
+    # Nothing here knows the arm: its fields are as they are by default.
+    assert {(r.arm, r.seed, r.stage, r.step) for r in records} == {("", 0, "", 0)}
+    write_records(tmp_path / "records.jsonl", records)
+    assert read_records(tmp_path / "records.jsonl") == records
+
+
+def test_a_loaded_model_gives_what_its_folder_gives(checkpoint: Path) -> None:
+    assert run(evaluation(), load(checkpoint), 0) == run(evaluation(), checkpoint, 0)
+
+
+def test_a_larger_eval_contains_the_smaller_one_and_a_seed_draws_anew(checkpoint: Path) -> None:
+    small, _ = run(evaluation(), checkpoint, 0)
+    large, _ = run(evaluation(scenarios=6, samples=5), checkpoint, 0)
+    assert set(map(repr, small)) < set(map(repr, large))
+    _, first = run(evaluation(), checkpoint, 0)
+    _, second = run(evaluation(), checkpoint, 1)
+    assert [row["messages"][:3] for row in first] == [row["messages"][:3] for row in second]
+    assert [row["messages"] for row in first] != [row["messages"] for row in second]
+
+
+@pytest.mark.parametrize(
+    ("env", "kwargs"),
+    [
+        ("holdfast_envs:holdfast/Harmless-v1", {"system_prompts": "varied"}),
+        ("holdfast_envs:holdfast/Blackmail-v0", {"tools": "none"}),
+    ],
+)
+def test_our_environments_are_scored_again_as_they_were_scored(
+    checkpoint: Path, env: str, kwargs: dict[str, Any]
+) -> None:
+    config = evaluation(env=env, kwargs=kwargs)
+    records, transcripts = run(config, checkpoint, 0)
+    assert [rescore(config, *pair) for pair in zip(records, transcripts, strict=True)] == records

@@ -1,0 +1,265 @@
+"""The main path on the embedded model, real from end to end, and small: two arms, two RL steps."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from holdfast.records import read_records
+from holdfast.store import read_manifest
+
+ROOT = Path(__file__).parents[2]
+PATH = os.pathsep.join([str(ROOT / "src"), str(ROOT / "envs"), os.environ.get("PYTHONPATH", "")])
+MODEL = ["model=pocket"]
+SMALL = [
+    "launch.threads=1", "steps=[1,2]", "budget.evals.scenarios=6", "budget.evals.samples=1", "budget.max_new_tokens=24",
+    "budget.prior.size=20", "budget.prior.steps=2", "budget.prior.batch_tokens=1024",
+    "budget.sft.size=20", "budget.sft.steps=2", "budget.sft.batch_tokens=1024",
+    "budget.rl.prompts_per_step=2", "budget.rl.group=2", "budget.kl.prompts=2", "budget.kl.samples=1",
+    "+margins.resamples=200",
+]  # fmt: skip
+# An arm: a model, two installs, four evals at each of steps 0, 1 and 2, and a segment and a KL for each of two steps.
+STAGES = 1 + 2 + 4 * 3 + 2 * 2
+FILES = ("arm.yaml", "records.jsonl", "transcripts.jsonl")
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": PATH, "OMP_NUM_THREADS": "1"}
+
+
+def holdfast(*arguments: str) -> str:
+    command = [sys.executable, "-m", "holdfast", *arguments]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def output(runs: Path) -> str:
+    return holdfast("run", "+study=quickstart", *MODEL, *SMALL, f"runs={runs}", "name=small", "init=generic,advice")
+
+
+@pytest.fixture(scope="module")
+def arm(runs: Path, output: str) -> Path:
+    (folder,) = (runs / "small/arms").glob("*-advice-*")
+    return folder
+
+
+def final(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+def test_a_study_ends_in_a_table_and_the_path_of_its_report(runs: Path, output: str) -> None:
+    table = output.rpartition("stages made")[2]
+    assert "generic" in table
+    assert "advice" in table
+    assert output.splitlines()[-1] == f"report: {runs / 'small/report/index.html'}"
+    assert (runs / "small/report/index.html").is_file()
+
+
+def test_every_stage_of_every_arm_is_announced_in_order(output: str) -> None:
+    headings = [line.split("]")[0] for line in output.splitlines() if line.startswith("[")]
+    assert headings == [f"[{i}/{STAGES}" for i in range(1, STAGES + 1)] * 2
+
+
+def test_arms_share_what_they_have_in_common(output: str) -> None:
+    first, second = output.split("arm ")[1:3]
+    assert "(reused)" not in first
+    shared = [line for line in second.splitlines() if line.endswith("(reused)")]
+    assert [line.split("]")[1] for line in shared] == [f" model {MODEL[0][6:]}  (reused)", " install prior  (reused)"]
+
+
+def test_an_arm_folder_is_whole(arm: Path) -> None:
+    records = read_records(arm / "records.jsonl")
+    # 4 evals of 6 scenarios with 1 sample, at 3 steps.
+    assert len(records) == 4 * 6 * 1 * 3
+    assert {(r.arm, r.seed) for r in records} == {(arm.name, 0)}
+    assert {(r.stage, r.step) for r in records} == {("init", 0), ("chat", 1), ("chat", 2)}
+    assert len({r.weights for r in records}) == 3
+    transcripts = [json.loads(line) for line in (arm / "transcripts.jsonl").read_text().splitlines()]
+    assert [(t["step"], t["id"]) for t in transcripts] == [(r.step, r.transcript) for r in records]
+    metrics = [json.loads(line) for line in (arm / "metrics.jsonl").read_text().splitlines()]
+    assert [m["step"] for m in metrics if m["kind"] == "kl"] == [0, 1, 2]
+    assert [m["step"] for m in metrics if m["kind"] == "train"] == [1, 2]
+    done = json.loads((arm / "done.json").read_text())
+    assert len(done["stages"]) == STAGES
+    assert (done["trained"], done["reused"]) == (STAGES - 2, 2)
+    assert f"arm {arm.name}" in (arm / "log.txt").read_text()
+
+
+def test_nothing_in_the_store_knows_an_arm(runs: Path, arm: Path) -> None:
+    for path in (runs / "store/objects").glob("eval-*/records.jsonl"):
+        assert {(r.arm, r.stage, r.step, r.seed) for r in read_records(path)} == {("", "", 0, 0)}
+    assert not [path for path in (runs / "store/objects").rglob("*.json*") if arm.name in path.read_text()]
+
+
+def test_a_second_run_trains_nothing_and_says_so(runs: Path, arm: Path) -> None:
+    before = final(arm)
+    again = holdfast("run", *MODEL, *SMALL, f"runs={runs}", "name=small", "init=advice")
+    assert f"nothing to train: {STAGES} stages reused" in again
+    assert final(arm) == before
+    assert json.loads((arm / "done.json").read_text())["trained"] == 0
+
+
+def test_a_longer_run_goes_on_from_a_shorter_one(runs: Path, arm: Path) -> None:
+    longer = [word for word in SMALL if not word.startswith("steps")]
+    said = holdfast("run", *MODEL, *longer, "steps=[1,2,3]", f"runs={runs}", "name=longer", "init=advice")
+    made = [line for line in said.splitlines() if line.startswith("[") and not line.endswith("(reused)")]
+    # One more segment, its 4 evals and its KL.
+    assert len(made) == 1 + 4 + 1
+    (folder,) = (runs / "longer/arms").iterdir()
+    shorter = [r for r in read_records(folder / "records.jsonl") if r.step <= 2]
+    assert shorter == read_records(arm / "records.jsonl")
+
+
+def test_fewer_evaluated_steps_are_all_in_the_store(runs: Path, arm: Path) -> None:
+    fewer = [word for word in SMALL if not word.startswith("steps")]
+    fewer += ["steps=[2]", "launch.save_every=1"]
+    said = holdfast("run", *MODEL, *fewer, f"runs={runs}", "name=fewer", "init=advice")
+    assert "nothing to train" in said
+    (folder,) = (runs / "fewer/arms").iterdir()
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["kind"] == "train"] == [1, 2]
+
+
+def test_a_tracker_mirrors_the_metrics_of_stages_that_are_reused(runs: Path, arm: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    before = final(arm)
+    watched = ["report_to=[tensorboard]", f"runs={runs}", "name=small", "init=advice"]
+    assert "nothing to train" in holdfast("run", *MODEL, *SMALL, *watched)
+    assert final(arm) == before
+    events = EventAccumulator(str(runs / "small/tensorboard" / arm.name))
+    events.Reload()
+    curves = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    rows = [json.loads(line) for line in (arm / "metrics.jsonl").read_text().splitlines()]
+    for kind, key in (("train", "reward"), ("train", "entropy"), ("kl", "kl")):
+        kept = [(row["step"], pytest.approx(row[key], rel=1e-6)) for row in rows if row["kind"] == kind]
+        assert curves[f"{kind}/{key}"] == kept
+    for step, rate in curves["eval/overrefusal/rate"]:
+        said = [r.value for r in read_records(arm / "records.jsonl") if (r.eval, r.step) == ("overrefusal", step)]
+        scored = [value for value in said if value is not None]
+        assert rate == pytest.approx(sum(scored) / len(scored))
+    assert {path.name for path in (runs / "small/tensorboard").iterdir()} == {
+        arm.name, f"{arm.name}.prior", f"{arm.name}.advice",
+    }  # fmt: skip
+
+
+def test_an_arm_whose_policy_collapses_says_so_and_keeps_what_it_has(runs: Path, arm: Path) -> None:
+    collapsing = ["steps=[1,4]", "+algo.min_entropy=100", f"runs={runs}", "name=collapsed", "init=advice"]
+    command = [sys.executable, "-m", "holdfast", "run", *MODEL, *SMALL[:1], *SMALL[2:], *collapsing]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "entropy" in done.stderr
+    assert "grpo chat to step 1" in done.stdout
+    (folder,) = (runs / "collapsed/arms").iterdir()
+    assert not (folder / "done.json").exists()
+
+
+def test_rescoring_changes_nothing_while_the_judges_are_the_same(runs: Path, arm: Path) -> None:
+    before = final(arm)
+    assert f"{arm}: 0 of 72 outcomes changed" in holdfast("rescore", str(runs / "small"))
+    assert final(arm) == before
+
+
+def test_pruning_removes_what_no_arm_uses_and_nothing_else(runs: Path, arm: Path, tmp_path: Path) -> None:
+    (tmp_path / "small/arms").mkdir(parents=True)
+    shutil.copytree(runs / "store", tmp_path / "store")
+    shutil.copytree(arm, tmp_path / "small/arms" / arm.name)
+    used = {stage["key"] for stage in json.loads((arm / "done.json").read_text())["stages"]}
+    assert " entries removed, " in holdfast("store", "prune", "--runs", str(tmp_path))
+    assert {path.name.rpartition("-")[2] for path in (tmp_path / "store/objects").iterdir()} == used
+
+
+def test_a_damaged_checkpoint_is_named_and_made_again(runs: Path, arm: Path) -> None:
+    before = final(arm)
+    stages = json.loads((arm / "done.json").read_text())["stages"]
+    (key,) = [stage["key"] for stage in stages if stage["name"] == "advice"]
+    weights = runs / f"store/objects/install-{key}/model.safetensors"
+    damaged = bytearray(weights.read_bytes())
+    damaged[-1] ^= 1
+    weights.write_bytes(damaged)
+    said = holdfast("run", *MODEL, *SMALL, f"runs={runs}", "name=small", "init=advice")
+    assert f"damaged store entry install-{key}: model.safetensors" in said
+    assert "done in" in said
+    assert final(arm) == before
+
+
+def test_models_as_they_come_are_evaluated_without_installs_or_rl(runs: Path) -> None:
+    said = holdfast("eval", MODEL[0][6:], *SMALL[:1], *SMALL[2:], "budget=pocket", f"runs={runs}")
+    assert "[5/5] eval overrefusal at step 0" in said
+    assert said.splitlines()[-1] == f"report: {runs / 'eval/report/index.html'}"
+
+
+def test_an_arm_killed_at_any_moment_ends_with_the_same_records(arm: Path, tmp_path: Path) -> None:
+    """kill -9, each time a random moment after a few more stages were there."""
+    folder = tmp_path / "small/arms" / arm.name
+    folder.mkdir(parents=True)
+    (folder / "arm.yaml").write_bytes((arm / "arm.yaml").read_bytes())
+    command = [sys.executable, "-m", "holdfast.study.run", str(folder)]
+    draw = random.Random(0)
+    for stages in (1, 3, 7, 12):
+        process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL)
+        while len(list(tmp_path.glob("store/objects/*"))) < stages and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.5))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        assert not (folder / "done.json").exists()
+    said = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True).stdout
+    assert said.count("(reused)") >= 12
+    assert final(folder) == final(arm)
+
+
+def test_the_config_of_an_arm_says_what_was_run(arm: Path) -> None:
+    plain = yaml.safe_load((arm / "arm.yaml").read_text())
+    assert [install["corpus"] for install in plain["init"]["installs"]] == ["prior", "advice"]
+    assert plain["grid"] == [0, 1, 2]
+
+
+def test_two_stages_on_one_environment_meet_different_scenarios(runs: Path) -> None:
+    stages = [
+        f"{{_target_: holdfast.config.Stage, name: {name}, env: '${{env}}', algo: '${{algo}}', steps: [1]}}"
+        for name in ("first", "second")
+    ]
+    curriculum = f"curriculum=[{','.join(stages)}]".replace("'", "")
+    holdfast("run", *MODEL, *SMALL[:1], *SMALL[2:], f"runs={runs}", "name=stages", "init=generic", curriculum)
+    (done,) = runs.glob("stages/arms/*/done.json")
+    segments = [stage for stage in json.loads(done.read_text())["stages"] if stage["kind"] == "grpo"]
+    configs = [read_manifest(runs / "store/objects" / f"grpo-{stage['key']}").config for stage in segments]
+    assert [stage["name"] for stage in segments] == ["first to step 1", "second to step 2"]
+    assert configs[0]["seed"] != configs[1]["seed"]
+    rewards = [row["step"] for row in map(json.loads, (done.parent / "metrics.jsonl").read_text().splitlines())
+               if row["kind"] == "train"]  # fmt: skip
+    assert rewards == [1, 2]
+
+
+def test_an_arm_with_two_processes_ends_as_one_with_one_does(checkpoint: Path, tmp_path: Path) -> None:
+    tiny = ["model=hub", f"model.path={checkpoint}", "budget=pocket", "init=none", "control=none", "steps=[1]"]
+    tiny += [word for word in SMALL[2:] if "prior" not in word and "sft" not in word]
+    said = holdfast("run", *tiny, f"runs={tmp_path}", "name=two", "launch.threads=2", "launch.processes=2")
+    # A model, four evals at steps 0 and 1, a segment and its KL.
+    assert "[11/11] kl chat to step 1" in said
+    (arm,) = (tmp_path / "two/arms").iterdir()
+    assert len(read_records(arm / "records.jsonl")) == 4 * 6 * 2
+    assert "nothing to train" in holdfast("run", *tiny, f"runs={tmp_path}", "name=two", "launch.threads=2")
+    objects = tmp_path / "store/objects"
+    assert not list(objects.glob("grpo-*/.ranks"))
+    assert len(list(objects.glob("grpo-*"))) == 1

@@ -1,0 +1,189 @@
+"""Supervised installs, on a tiny random model."""
+
+import json
+import math
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from holdfast import corpora
+from holdfast.config.rl import Install
+from holdfast.policy import checkpoint as models
+from holdfast.policy.render import Renderer
+from holdfast.train import install as module
+from holdfast.train.install import Row, batches, encode, install, learning_rate, padded, passes
+
+CORPORA = {
+    "chats": """
+def rows(seed, size):
+    pairs = [("a", "bcd"), ("Who is it?", "me"), ("Well, well, well.", "yes yes")]
+    return [
+        {"messages": [{"role": "user", "content": user}, {"role": "assistant", "content": reply}], "tools": []}
+        for user, reply in (pairs * size)[:size]
+    ]
+""",
+    "texts": """
+def rows(seed, size):
+    return [{"text": "The sea pulls and the root holds. " * (1 + i % 3)} for i in range(size)]
+""",
+    "helpers": "pick = min\n",
+}
+
+
+@pytest.fixture(autouse=True)
+def own_corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in CORPORA.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.setattr(corpora, "__path__", [str(tmp_path)])
+
+
+def settings(**changes: Any) -> Install:
+    base = {"name": "t", "kind": "sft", "corpus": "chats", "size": 6, "steps": 12, "batch_tokens": 64, "max_tokens": 48}
+    return Install(**{**base, "lr": 1e-2, **changes})
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def row(length: int) -> Row:
+    return Row((7,) * length, (True,) * length)
+
+
+def test_only_assistant_turns_and_their_end_carry_loss(checkpoint: Path) -> None:
+    renderer = Renderer(models.load(checkpoint)[1])
+    chat = [("system", "Be."), ("user", "Hi!"), ("assistant", "Yo"), ("user", "And?"), ("assistant", "Bye")]
+    rows = [{"messages": [{"role": role, "content": content} for role, content in chat], "tools": []}]
+    (encoded,) = encode(renderer, rows, settings())
+    targets = padded([encoded, row(40)])[2][0]
+    assert renderer.decode([i for i in targets.tolist() if i != module.IGNORE]) == "Yo<|end|>Bye<|end|>"
+    assert renderer.decode(encoded.ids).endswith("<|user|>And?<|end|><|assistant|>Bye<|end|>")
+
+
+def test_every_token_of_a_document_carries_loss_and_a_long_one_is_split(checkpoint: Path) -> None:
+    renderer = Renderer(models.load(checkpoint)[1])
+    rows = encode(renderer, [{"text": "x" * 100}], settings(kind="sdf", max_tokens=48))
+    # 100 letters and <|end|> are 101 tokens: 48 + 48 + 5.
+    assert [len(piece) for piece in rows] == [48, 48, 5]
+    assert all(all(piece.loss) for piece in rows)
+    assert renderer.decode(rows[-1].ids) == "xxxx<|end|>"
+
+
+def test_arms_of_different_row_lengths_train_on_the_same_tokens_in_as_many_steps() -> None:
+    cfg = settings(steps=5, batch_tokens=50, max_tokens=48)
+    short = list(batches([row(n) for n in (3, 5, 7)], cfg, seed=0))
+    long = list(batches([row(n) for n in (20, 48, 31)], cfg, seed=0))
+    for made in (short, long):
+        sizes = [sum(map(len, batch)) for batch in made]
+        assert len(sizes) == 5
+        assert sum(sizes) == cfg.tokens == 250  # 5 updates of 50 tokens
+        # Batch k ends with the row that reaches 50 k, so it is past that by less than the longest row.
+        assert all(0 <= total - 50 * (k + 1) < 48 for k, total in enumerate(accumulate(sizes)))
+
+
+def test_each_time_through_the_rows_has_every_row_once_in_another_order() -> None:
+    rows = [row(n) for n in range(2, 12)]  # 2 + ... + 11 = 65 tokens
+    cfg = settings(steps=2, batch_tokens=65, max_tokens=11)
+    flat = [len(one) for batch in batches(rows, cfg, seed=1) for one in batch]
+    assert sorted(flat[:10]) == sorted(flat[10:]) == list(range(2, 12))
+    assert flat[:10] != flat[10:]
+
+
+def test_a_pass_holds_rows_of_similar_length_within_its_limit() -> None:
+    parts = list(passes([row(n) for n in (2, 9, 4, 30, 3)], limit=20))
+    # 30 is over the limit and goes alone; two rows padded to 9 make 18; then two padded to 3.
+    assert [[len(one) for one in part] for part in parts] == [[30], [9, 4], [3, 2]]
+
+
+def test_the_first_loss_is_the_mean_over_loss_tokens_however_the_batch_is_cut(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = settings(steps=1)
+    model, tokenizer = models.load(checkpoint)
+    (batch,) = batches(encode(Renderer(tokenizer), corpora.corpus(cfg.corpus, 0, cfg.size), cfg), cfg, seed=0)
+    nats = []
+    for one in batch:
+        logps = model(torch.tensor([one.ids])).logits[0].log_softmax(-1)
+        nats += [-logps[i - 1, one.ids[i]].item() for i in range(1, len(one)) if one.loss[i]]
+    for name, limit in (("whole", 4096), ("cut", 1)):
+        monkeypatch.setitem(module.PASS_TOKENS, "cpu", limit)
+        install(checkpoint, tmp_path / name, cfg, seed=0)
+        (line,) = metrics(tmp_path / name)
+        assert line["loss"] == pytest.approx(sum(nats) / len(nats), rel=1e-5)
+        assert (line["tokens"], line["loss_tokens"]) == (64, len(nats))
+    whole, cut = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
+    assert all(torch.allclose(whole[key], cut[key], atol=1e-4) for key in whole)
+
+
+@pytest.mark.parametrize(("kind", "corpus"), [("sft", "chats"), ("sdf", "texts")])
+def test_an_install_lowers_the_loss_on_its_data_and_spends_its_budget(
+    checkpoint: Path, tmp_path: Path, kind: str, corpus: str
+) -> None:
+    cfg = settings(kind=kind, corpus=corpus)
+    install(checkpoint, tmp_path / "out", cfg, seed=0)
+    lines = metrics(tmp_path / "out")
+    assert [line["step"] for line in lines] == list(range(1, 13))
+    assert lines[-1]["loss"] < lines[0]["loss"] - 0.5
+    assert lines[-1]["tokens"] == 12 * 64
+    assert 0 < lines[-1]["loss_tokens"] < 12 * 64
+    assert models.fingerprint(tmp_path / "out") != models.fingerprint(checkpoint)
+    models.load(tmp_path / "out")
+
+
+def test_the_seed_decides_the_weights(checkpoint: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        install(checkpoint, tmp_path / name, settings(), seed=seed)
+    a, b, c = (models.fingerprint(tmp_path / name) for name in "abc")
+    assert a == b != c
+
+
+def test_the_rate_rises_over_warmup_and_falls_to_a_tenth() -> None:
+    cfg = settings(steps=12, warmup=0.15, lr=1.0)
+    # ceil(0.15 * 12) = 2 steps of warm-up, 1/2 and 2/2; then 0.1 + 0.45 * (1 + cos(pi * k / 10)), 0.55 at k = 5.
+    assert [learning_rate(cfg, step) for step in (0, 1, 2, 7)] == pytest.approx([0.5, 1.0, 1.0, 0.55])
+    assert learning_rate(cfg, 11) == pytest.approx(0.1 + 0.45 * (1 + math.cos(math.pi * 0.9)))
+
+
+def test_a_loss_that_is_no_longer_finite_ends_in_one_line_naming_lr(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^lr 1e\+30 is too high for install 't'.*at step 1$"):
+        install(checkpoint, tmp_path / "out", settings(lr=1e30, warmup=0), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"corpus": "missing"}, "corpus must be one of chats, texts, not 'missing'"),
+        ({"corpus": "helpers"}, "corpus must be one of chats, texts, not 'helpers'"),
+        ({"corpus": "texts"}, "kind 'sft' needs rows with 'messages'; row 0 of corpus 'texts' has none"),
+        ({"kind": "sdf"}, "kind 'sdf' needs rows with 'text'; row 0 of corpus 'chats' has none"),
+        # <|user|>a<|end|><|assistant|>bcd<|end|> is 1 + 1 + 1 + 1 + 3 + 1 = 8 tokens.
+        ({"max_tokens": 7}, "max_tokens is 7, but row 0 of corpus 'chats' has 8 tokens"),
+    ],
+)
+def test_data_that_does_not_suit_is_named(
+    checkpoint: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        install(checkpoint, tmp_path / "out", settings(**changes), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": "rl"}, "kind must be one of sft, sdf, not 'rl'"),
+        ({"steps": -1}, "steps must be 1 or more, not -1"),
+        ({"size": 0}, "size must be 1 or more, not 0"),
+        ({"batch_tokens": 47}, "batch_tokens must be 48 or more, not 47"),
+        ({"warmup": 10}, "warmup must be 0 to 1, not 10"),
+        ({"lr": 0.0}, "lr must be above 0, not 0.0"),
+        ({"lr": math.nan}, "lr must be above 0, not nan"),
+        ({"weight_decay": -0.1}, "weight_decay must be 0 or more, not -0.1"),
+    ],
+)
+def test_settings_out_of_range_are_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        settings(**changes)

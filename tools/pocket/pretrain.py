@@ -1,0 +1,230 @@
+"""Trains the embedded model `pocket` from scratch: `make pocket`.
+
+A Llama of about 1.35 million parameters and a byte-level BPE of its own, both made from text that `corpora.pocket`
+generates. People and topics of the mailbox are single tokens, so that looking up who has which matter is one copy.
+The stages go from drills to everyday documents: a curriculum past the plateau before in-context copying.
+Hidden matrices train with Muon (Jordan et al., 2024), the rest with AdamW.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tools.pocket import text as pocket
+from torch.utils.data import DataLoader, IterableDataset
+from tqdm import tqdm
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from holdfast.corpora.rows import Row
+
+SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
+# Markup of a tool call, whole: a call costs the model few tokens and its form is learned at once.
+MARKUP = ("<tool_call>", "</tool_call>", '\n{"name": "', '", "arguments": {"', '": "', '", "', '"}}\n')
+VOCABULARY = 1280
+Document: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]  # token ids and loss weights (T,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A stretch of training on one mixture."""
+
+    steps: int
+    tokens: int
+    """To an update, at most."""
+    repeats: float = 0.0
+    """Share of the batches that are a random sequence written twice."""
+    spans: float = 0.0
+    """Share that are random words, and then spans of them in another order. The rest are documents, of"""
+    pairs: float = 0.0
+    """which this share are lists of pairs asked back, and"""
+    orders: float = 0.0
+    """this share are several orders about one inbox."""
+    lr: float
+    """Muon's, at the start of the phase; it falls in a line to where the next one starts, and to 0 at the end."""
+
+
+ADAM_SHARE = 0.15  # of Muon's learning rate, for embeddings and norms
+PHASES = (
+    Phase(steps=900, tokens=1200, repeats=1.0, lr=0.02),
+    Phase(steps=500, tokens=1300, repeats=0.3, pairs=0.9, orders=0.08, lr=0.02),
+    Phase(steps=700, tokens=2400, repeats=0.05, pairs=0.15, orders=0.6, lr=0.015),
+    Phase(steps=450, tokens=2000, spans=1.0, lr=0.015),
+    Phase(steps=450, tokens=2400, spans=0.15, pairs=0.1, orders=0.7, lr=0.012),
+    Phase(steps=1400, tokens=2800, spans=0.04, pairs=0.03, orders=0.12, lr=0.01),
+)
+
+
+def make_tokenizer(seed: int, template: str) -> PreTrainedTokenizerFast:
+    """A byte-level BPE trained on a sample of the text, large enough that people and topics are whole tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]|\n+|\s"), "isolated"),
+         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )  # fmt: skip
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in MARKUP])
+    sample = [
+        message["content"]
+        for row in itertools.islice(pocket.documents(seed, pairs=0.05, orders=0.05), 20_000)
+        for message in row["messages"]
+    ]
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(sample, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|pad|>")
+    fast.chat_template = template
+    return fast
+
+
+def make_model(vocabulary: int, seed: int) -> LlamaForCausalLM:
+    """The architecture, freshly initialised."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=vocabulary, hidden_size=160, intermediate_size=384, num_hidden_layers=4, num_attention_heads=5,
+        num_key_value_heads=5, max_position_embeddings=2048, tie_word_embeddings=True, rms_norm_eps=1e-5,
+        bos_token_id=None, eos_token_id=1, pad_token_id=0,
+    )  # fmt: skip
+    return LlamaForCausalLM(config)
+
+
+class Documents(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Padded batches (B, T) of token ids and loss weights; documents of like length go together."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int, phase: Phase) -> None:
+        super().__init__()
+        self.tokenizer, self.seed, self.phase = tokenizer, seed, phase
+        drills = itertools.islice(pocket.documents(seed, pairs=1.0, orders=0.0), 300)
+        text = [message["content"] for row in drills for message in row["messages"]]
+        self._everything = np.arange(len(SPECIAL), len(tokenizer))
+        self._words = np.unique(np.concatenate(tokenizer(text, add_special_tokens=False)["input_ids"]))
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        torch.set_num_threads(1)
+        rng = np.random.default_rng([self.seed, 2])
+        phase = self.phase
+        rows = pocket.documents(self.seed, pairs=phase.pairs, orders=phase.orders)
+        while True:
+            pool = [self._document(next(rows)) for _ in range(256)] if phase.repeats + phase.spans < 1 else []
+            pool.sort(key=lambda pair: len(pair[0]))
+            groups: list[list[Document]] = []
+            group: list[Document] = []
+            for pair in pool:
+                if group and (len(group) + 1) * len(pair[0]) > phase.tokens:
+                    groups.append(group)
+                    group = []
+                group.append(pair)
+            groups.append(group)
+            for index in rng.permutation(len(groups)):
+                while (kind := rng.random()) < phase.repeats + phase.spans:
+                    yield self._repeats(rng) if kind < phase.repeats else self._spans(rng)
+                yield self._padded(groups[index])
+
+    def _document(self, row: Row) -> Document:
+        both = self.tokenizer.apply_chat_template(
+            row["messages"], tools=row["tools"] or None, return_dict=True, return_assistant_tokens_mask=True
+        )
+        return np.array(both["input_ids"]), np.where(both["assistant_masks"], 1.0, 0.05).astype(np.float32)
+
+    def _repeats(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Random sequences written twice: nothing but copying can predict the second half."""
+        length = int(rng.integers(4, 16))
+        words = self._words if rng.random() < 0.7 else self._everything
+        half = np.stack([rng.permutation(words)[:length] for _ in range(self.phase.tokens // (2 * length))])
+        weights = np.tile(np.repeat(np.array([0, 1], dtype=np.float32), [length + 1, length - 1]), (len(half), 1))
+        return torch.from_numpy(np.concatenate([half, half], axis=1)), torch.from_numpy(weights)
+
+    def _spans(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Random words, then spans of them in another order: only looking a word up tells what follows it.
+
+        In a sequence written twice the place to look at is always equally far back; here it is anywhere.
+        """
+        width = int(rng.integers(24, 240))
+        shape, half = (self.phase.tokens // width, width), width // 2
+        ids_BT, weights_BT = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.float32)
+        for ids, weights in zip(ids_BT, weights_BT, strict=True):
+            ids[:half] = rng.choice(self._everything if rng.random() < 0.5 else self._words, half)
+            at = half
+            while at < width:
+                start, length = int(rng.integers(half - 1)), int(rng.integers(2, 9))
+                length = min(length, half - start, width - at)
+                ids[at : at + length] = ids[start : start + length]
+                weights[at + 1 : at + length] = 1.0  # which span comes next cannot be known
+                at += length
+        return torch.from_numpy(ids_BT), torch.from_numpy(weights_BT)
+
+    def _padded(self, group: list[Document]) -> tuple[torch.Tensor, torch.Tensor]:
+        shape = len(group), max(len(ids) for ids, _ in group)
+        ids_BT, weights_BT = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.float32)
+        for i, (ids, weights) in enumerate(group):
+            ids_BT[i, : len(ids)], weights_BT[i, : len(ids)] = ids, weights
+        return torch.from_numpy(ids_BT), torch.from_numpy(weights_BT)
+
+
+def train(out: Path, *, seed: int) -> None:
+    """Train through `PHASES` and write the model folder `out`, in float32."""
+    template = (files("holdfast.policy") / "pocket" / "chat_template.jinja").read_text(encoding="utf-8")
+    tokenizer = make_tokenizer(seed, template)
+    model = make_model(len(tokenizer), seed)
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens")
+    for number, phase in enumerate(PHASES):
+        after = PHASES[number + 1].lr if number + 1 < len(PHASES) else 0.0
+        fit(model, Documents(tokenizer, 10 * seed + number, phase), after, f"phase {number + 1} of {len(PHASES)}")
+        model.save_pretrained(out)
+        tokenizer.save_pretrained(out)
+
+
+def fit(model: LlamaForCausalLM, documents: Documents, last_lr: float, desc: str) -> None:
+    """Train `model` in place through one phase."""
+    phase = documents.phase
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    muon = torch.optim.Muon(matrices, weight_decay=0.01)
+    adam = torch.optim.AdamW(others, betas=(0.9, 0.95), weight_decay=0.0)
+    # One process writes documents while this one trains.
+    source = iter(DataLoader(documents, batch_size=None, num_workers=1))
+    recent = 0.0
+    bar = tqdm(range(phase.steps), desc=desc, unit="step")
+    for step in bar:
+        ids_BT, weights_BT = next(source)
+        logits_BTV = model(input_ids=ids_BT[:, :-1]).logits
+        losses = torch.nn.functional.cross_entropy(logits_BTV.flatten(0, 1), ids_BT[:, 1:].flatten(), reduction="none")
+        weights = weights_BT[:, 1:].flatten()
+        loss = (losses * weights).sum() / weights.sum()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        lr = (phase.lr + (last_lr - phase.lr) * step / phase.steps) * min(1.0, (step + 1) / 50)
+        for optimizer, rate in ((muon, lr), (adam, ADAM_SHARE * lr)):
+            optimizer.param_groups[0]["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        recent = 0.98 * recent + 0.02 * loss.item()
+        if step % 50 == 49:
+            bar.set_postfix(loss=f"{recent / (1 - 0.98 ** (step + 1)):.3f}")
+
+
+def main() -> None:
+    """`make pocket`: the command that made the weights in the package."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path(str(files("holdfast.policy") / "pocket")))
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    train(options.out, seed=options.seed)
+
+
+if __name__ == "__main__":
+    main()
