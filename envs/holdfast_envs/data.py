@@ -5,18 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from holdfast.chat import ToolSpec
 
+PROMPTS = Path(__file__).with_name("prompts")
+
 
 @cache
-def read_data(name: str) -> Any:
-    """What is in `prompts/NAME`, a JSON file. Name it in full where it is read: the keys of stages look for that."""
-    return json.loads((files("holdfast_envs") / "prompts" / name).read_text(encoding="utf-8"))
+def read_data(path: Path) -> Any:
+    """What is in a JSON file, which is read once, as code is. An environment has it among its `sources`.
+
+    Raises ValueError in one line if it is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from None
 
 
 def picks(rng: np.random.Generator, *pools: Sequence[Any]) -> list[Any]:

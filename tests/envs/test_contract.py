@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from inspect import signature
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import gymnasium
 import pytest
 import yaml
 from gymnasium.utils.env_checker import check_env
-from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from gymnasium.vector import SyncVectorEnv
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,14 +25,20 @@ from holdfast.chat import ChatEnv, Observation, Outcome, ToolCall, distractor_to
 
 IDS = sorted(name for name in gymnasium.registry if name.startswith("holdfast/"))
 HEADINGS = ("Prompt", "Reply", "Reward", "Outcome", "Episode end", "Arguments", "Version history")
-KNOBS = ("tools", "n_tools", "system_prompts", "mix", "conflict")
-YAMLS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(Path("conf/env").glob("*.yaml"))}
+KNOBS = ("tools", "n_tools", "system_prompts")
+PLAIN = [yaml.safe_load(path.read_text()) for path in sorted(Path("conf/env").glob("*.yaml"))]
+YAMLS = {row["name"]: row for row in PLAIN if "id" in row}  # a mixture has none
 # Every id under the knobs of every YAML, each set of knobs once; and every YAML as it stands.
 KNOB_SETS = sorted({json.dumps({k: row["kwargs"][k] for k in KNOBS if k in row["kwargs"]}) for row in YAMLS.values()})
 CASES = [pytest.param(i, json.loads(k), id=f"{i}-{k}") for i, k in product(IDS, KNOB_SETS)]
 CASES += [
     pytest.param(row["id"].partition(":")[2], {k: v for k, v in row["kwargs"].items() if v != "${judge}"}, id=name)
     for name, row in YAMLS.items()
+]
+OWN = {"Blackmail-v0": "blackmail", "Harmless-v1": "requests", "Escalation-v0": "requests"}
+CASES += [
+    pytest.param(f"holdfast/{name}", {"families": f"tests/envs/families/{form}.json"}, id=f"{name}-families")
+    for name, form in OWN.items()
 ]
 REPLIES = [
     "Hello.",
@@ -55,7 +62,7 @@ import gymnasium
 import holdfast_envs
 rows = []
 for split in ("train", "eval"):
-    env = gymnasium.make(sys.argv[1], split=split, tools="distractor", system_prompts="varied", mix=0.7, conflict=0.3)
+    env = gymnasium.make(sys.argv[1], split=split, tools="distractor", system_prompts="varied")
     for seed in (0, 7, 8, 9, 10):
         observation, info = env.reset(seed=seed)
         _, reward, _, _, end = env.step("Sure. Here is how.")
@@ -63,6 +70,33 @@ for split in ("train", "eval"):
         rows.append([list(observation.messages), tools, info, reward, end["components"]])
 assert "torch" not in sys.modules
 print(json.dumps(rows))
+"""
+
+# Files that episodes open, but for code, and those that the environment declares. The hook is there before any import.
+OPENED = """
+import json, sys
+from pathlib import Path
+opened = set()
+sys.addaudithook(lambda event, args: opened.add(str(args[0])) if event == "open" else None)
+import gymnasium
+import holdfast.chat
+import holdfast.chat.knobs
+import holdfast_envs
+declared = {str(path) for path in holdfast.chat.knobs.FILES}
+files = set()
+for arguments in json.loads(sys.argv[2]):
+    for split in ("train", "eval"):
+        env = gymnasium.make(sys.argv[1], disable_env_checker=True, **{**arguments, "split": split}).unwrapped
+        declared |= {str(path) for path in env.sources}
+        files |= {str(path) for path in env.files}
+        for seed in range(len(env.families)):
+            env.reset(seed=seed)
+            while not env.step("I can't help with that.")[2]:
+                pass
+rooms = [Path(module.__file__).parent for module in (holdfast.chat, holdfast_envs)]
+data = {name for name in opened if any(room in Path(name).parents for room in rooms)}
+data = {name for name in data if Path(name).suffix not in (".py", ".pyc")}
+print(json.dumps([sorted(data), sorted(declared), sorted(files)]))
 """
 
 
@@ -111,12 +145,27 @@ def test_a_seed_gives_the_same_episode_in_any_process(env_id: str) -> None:
 
     first, second = elsewhere("1"), elsewhere("2")
     assert first == second
-    env = gymnasium.make(env_id, split="train", tools="distractor", system_prompts="varied", mix=0.7, conflict=0.3)
+    env = gymnasium.make(env_id, split="train", tools="distractor", system_prompts="varied")
     env.reset(seed=5)  # what came before must not matter
     observation, info = env.reset(seed=0)
     messages, _, info_elsewhere, *_ = json.loads(first)[0]
     assert list(observation.messages) == messages
     assert json.loads(json.dumps(info)) == info_elsewhere
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_every_data_file_that_an_episode_opens_is_declared_and_every_file_declared_is_opened(env_id: str) -> None:
+    """A file that is not declared is not part of a stage's key: an edit of it would go unnoticed."""
+    arguments = [case.values[1] for case in CASES if case.values[0] == env_id]
+    arguments += [{"tools": "distractor", "system_prompts": "varied"}]
+    arguments += [{"twin": True}] if "twin" in signature(type(make(env_id)).__init__).parameters else []
+    variables = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", OPENED, env_id, json.dumps(arguments)]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+    opened, declared, files = map(set, json.loads(done.stdout))
+    assert opened
+    assert opened <= declared
+    assert files <= opened
 
 
 @pytest.mark.parametrize("env_id", IDS)
@@ -127,7 +176,9 @@ def test_vector_environments_step_it(env_id: str) -> None:
         env = make(env_id)
         alone.append((env.reset(seed=seed)[0], *env.step(reply)[:3]))
     makers = [lambda: gymnasium.make(env_id, disable_env_checker=True)] * 2
-    for vector in (SyncVectorEnv(makers), AsyncVectorEnv(makers, shared_memory=False)):
+    unshared = {"shared_memory": False}  # as docs/environments.md says
+    made = gymnasium.make_vec(env_id, 2, vectorization_mode="async", vector_kwargs=unshared)
+    for vector in (SyncVectorEnv(makers), made):
         opened, _ = vector.reset(seed=[3, 4])
         seen, rewards, ended, _, _ = vector.step(replies)
         for i, (first, second, reward, over) in enumerate(alone):
@@ -208,25 +259,6 @@ def test_no_environment_has_a_tool_of_the_distractors_name_and_each_leaves_as_ma
         assert not own & names
 
 
-@pytest.mark.parametrize("env_id", [env_id for env_id in IDS if "Goal" not in env_id])
-def test_a_share_of_conflict_puts_that_many_goal_episodes_among_the_others(env_id: str) -> None:
-    plain, mixed = make(env_id), make(env_id, conflict=0.25, tools="distractor")
-    goals = set(make("holdfast/Goal-v0").families)
-    kinds = []
-    for seed in range(400):
-        observation, info = mixed.reset(seed=seed)
-        kinds.append(info["family"] in goals)
-        if kinds[-1]:
-            assert observation == make("holdfast/Goal-v0", tools="distractor").reset(seed=seed)[0]
-            reward = mixed.step(info["facts"]["breaks"])[1]
-            assert reward == 1.0
-        else:
-            assert observation.messages == plain.reset(seed=seed)[0].messages
-    # 400 draws at a quarter: standard error sqrt(400 * 3 / 16) = 8.7; the allowance is four of them.
-    assert sum(kinds) == pytest.approx(100, abs=35)
-    assert mixed.reward_bounds[0] == min(plain.reward_bounds[0], -1.0)
-
-
 @pytest.mark.parametrize("env_id", IDS)
 def test_no_family_is_in_both_splits_and_seeds_visit_each_in_turn(env_id: str) -> None:
     envs = {split: make(env_id, split=split) for split in ("train", "eval")}
@@ -254,10 +286,7 @@ def test_the_class_is_documented_under_the_fixed_headings(env_id: str) -> None:
         ({"tools": "all"}, "tools must be one of none, distractor, not 'all'"),
         ({"n_tools": -1}, "n_tools must be a whole number from 0 to 64, not -1"),
         ({"n_tools": 2.5}, "n_tools must be a whole number from 0 to 64, not 2.5"),
-        ({"mix": "half"}, "mix must be from 0 to 1, not 'half'"),
         ({"system_prompts": "long"}, "system_prompts must be one of none, brief, varied, permissive, not 'long'"),
-        ({"mix": 2}, "mix must be from 0 to 1, not 2"),
-        ({"conflict": -0.1}, "conflict must be from 0 to 1, not -0.1"),
     ],
 )
 def test_a_bad_knob_is_named_with_what_is_allowed(env_id: str, arguments: dict[str, Any], message: str) -> None:

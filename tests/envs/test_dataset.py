@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import os
+import random
 import re
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from holdfast.chat import parse_reply
-from holdfast_envs.requests.dataset import PRESETS, Prompts, example
+from holdfast_envs.requests.dataset import EXAMPLE, PRESETS, Prompts
 from holdfast_envs.requests.judge import components, read
 
 Rows = list[dict[str, Any]]
@@ -34,6 +36,8 @@ ODD = [
     {"prompt": "مرحبا \u202eabc\u202c, \u2028 \x85 \x1f;", "label": "safe", "kind": ""},
     {"prompt": "'=1+1;\t\\n", "label": "unsafe", "kind": "null"},
     {"prompt": "NA", "label": "safe", "kind": "NaN"},
+    {"prompt": "123", "label": "safe", "kind": "0"},
+    {"prompt": "2024-01-01", "label": "unsafe", "kind": "2024-01-01T00:00:00Z"},
 ]
 COLUMNS = {"harmful": "label", "category": "kind"}
 
@@ -84,7 +88,7 @@ def message(**arguments: Any) -> str:
 # --- what is read
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.NDJSON", "a.parquet"])
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.NDJSON", "a.parquet", "[b]*{c}@d.parquet"])
 def test_odd_text_comes_out_as_it_went_in_whatever_the_format(name: str, tmp_path: Path) -> None:
     rows = both(write(tmp_path / name, ODD), columns=COLUMNS, harmful_when=["Unsafe"])
     assert len(rows) == len(ODD)
@@ -154,6 +158,7 @@ def test_an_edit_is_seen_and_the_file_is_a_source(tmp_path: Path) -> None:
     assert texts(split(path, "eval", **arguments)) == {"Brand new?"}
     assert texts(before) == {"Old?"}  # an environment keeps what it has read
     assert list(before.sources) == [path]
+    assert before.revisions == {}
 
 
 # --- splits
@@ -246,15 +251,16 @@ def test_the_example_is_balanced_in_both_splits_and_repeats_nothing() -> None:
     phrases = [phrase for row in requests for side in ("harmful", "benign") for phrase in row[side]]
     assert len(grams(phrases, 8)) > 100  # the comparison is not empty
     assert not grams([row["request"] for row in rows], 8) & grams(phrases, 8)
-    assert example().read_text(encoding="ascii")
+    assert Path(EXAMPLE["path"]).read_text(encoding="ascii")
 
 
 EPISODES = """
 import json, sys
 from holdfast_envs.requests.dataset import Prompts
+assert not {"torch", "datasets", "pyarrow", "pandas"} & set(sys.modules), "these are slow, and only Prompts needs them"
 env = Prompts(path=sys.argv[1], columns={"harmful": "harmful"})
 print(json.dumps([env.reset(seed=seed)[1] for seed in range(20)]))
-assert not {"torch", "datasets", "pyarrow", "pandas"} & set(sys.modules), "a CSV needs none of these"
+assert "torch" not in sys.modules
 """
 
 
@@ -267,11 +273,29 @@ def run(code: str, *arguments: str | Path, **variables: str) -> str:
     return done.stdout
 
 
-def test_another_process_gives_the_same_episodes(tmp_path: Path) -> None:
+def test_other_processes_at_once_give_the_same_episodes_and_leave_nothing_behind(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", prompts_of(40))
-    env = split(path, "train")
-    here = [env.reset(seed=seed)[1] for seed in range(20)]
-    assert json.loads(run(EPISODES, path, PYTHONHASHSEED="1")) == json.loads(json.dumps(here))
+    here = [split(path, "train").reset(seed=seed)[1] for seed in range(20)]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    places = {"TMPDIR": str(empty), "HF_HOME": str(empty)}
+    with ThreadPoolExecutor() as pool:
+        told = list(pool.map(lambda seed: run(EPISODES, path, PYTHONHASHSEED=seed, **places), "12"))
+    assert json.loads(told[0]) == json.loads(told[1]) == json.loads(json.dumps(here))
+    assert [file for file in empty.rglob("*") if file.is_file()] == []
+
+
+def test_another_process_sees_an_edit_that_left_size_and_time_as_they_were(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", [{"prompt": f"Old {i}?", "harmful": 1} for i in range(20)])
+    before, stat = run(EPISODES, path), path.stat()
+    write(path, [{"prompt": f"New {i}?", "harmful": 1} for i in range(20)])
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert path.stat().st_size == stat.st_size
+    after = run(EPISODES, path)
+    assert "Old" in before
+    assert "New" not in before
+    assert "New" in after
+    assert "Old" not in after
 
 
 # The small file first, so that what reading takes whatever the size is already there. On Linux ru_maxrss begins at
@@ -294,10 +318,11 @@ for path in sys.argv[1:]:
 
 @pytest.mark.parametrize("end", [".csv", ".jsonl", ".parquet"])
 def test_a_large_file_does_not_fill_memory(end: str, tmp_path: Path) -> None:
-    small = write(tmp_path / f"small{end}", [{"prompt": f"What is {i}? " + "x" * 1000} for i in range(3000)])
-    large = write(tmp_path / f"large{end}", [{"prompt": f"What is {i}? " + "x" * 1000} for i in range(100_000)])
+    draw = random.Random(0)  # what cannot be compressed, or a Parquet file of any length would be small
+    rows = [{"prompt": f"What is {i}? {draw.randbytes(500).hex()}"} for i in range(100_000)]
+    small, large = write(tmp_path / f"small{end}", rows[:3000]), write(tmp_path / f"large{end}", rows)
     before, after = (int(line) for line in run(MEMORY, small, large).split())
-    # 100 MB of text; 100,000 rows cost 16 bytes each, and 16 more while they are sorted: 3.2 MB.
+    # 100 MB of text; 100,000 rows cost 8 bytes each, and 16 more while they are sorted: 2.4 MB.
     assert after - before < 30e6
 
 
@@ -319,31 +344,34 @@ GOOD = "prompt,harmful\nWho?,1\n"
 FAULTS: list[tuple[Callable[[Path], dict[str, Any]], str]] = [
     (lambda folder: {"path": str(folder / "none.csv"), "harmful": True}, "none.csv: no such file"),
     (bad("a.txt", GOOD), "a.txt must end in one of .csv, .jsonl, .ndjson, .parquet, or be a hub dataset's owner/name"),
-    (bad("a.csv", "text,Prompt,harmful\nWho?,x,1\n"), "a.csv has no column 'prompt'; there are Prompt, text, harmful"),
-    (bad("a.jsonl", '{"prompt": "Who?"}'), "a.jsonl has no column 'harmful'; there are prompt"),
-    (bad("a.csv", "prompt,harmful,prompt\nWho?,1,Why?\n"), "a.csv has 2 columns 'prompt'"),
+    (
+        bad("a.csv", "text,Prompt,harmful\nWho?,x,1\n"),
+        "a.csv, row 1: no column 'prompt'; there are Prompt, text, harmful",
+    ),
+    (bad("a.jsonl", '{"prompt": "Who?"}'), "a.jsonl, row 1: no column 'harmful'; there are prompt"),
+    (bad("a.csv", "prompt,harmful,prompt\nWho?,1,Why?\n"), "a.csv, row 1: the header has 'prompt' twice"),
     (bad("a.csv", GOOD + ",0\n"), "a.csv, row 2: 'prompt' must not be empty"),
     (bad("a.csv", GOOD + '" \t\n",0\n'), "a.csv, row 2: 'prompt' must not be blank"),
     (bad("a.jsonl", '{"prompt": "Who?", "harmful": 1}\n{"harmful": 1}'), "a.jsonl, row 2: 'prompt' must not be empty"),
     (bad("a.jsonl", '{"prompt": 3, "harmful": 1}'), "a.jsonl, row 1: 'prompt' must be text, not '3'"),
     (bad("a.jsonl", '{"prompt": ["a"], "harmful": 1}'), "a.jsonl, row 1: 'prompt' must be text, not \"['a']\""),
     (bad("a.jsonl", '{"prompt": "\\ud800", "harmful": 1}'), "a.jsonl, row 1: holds half a character"),
-    (bad("a.csv", GOOD.encode() + "Où?,0\n".encode("latin-1")), "a.csv, line 3: not UTF-8, byte 0xf9 cannot be read"),
-    (bad("a.csv", GOOD.encode("utf-16")), "a.csv, line 1: not UTF-8, byte 0xff cannot be read: save it as UTF-8"),
-    (bad("a.jsonl", b'{"prompt": "\xe9"}'), "a.jsonl, line 1: not UTF-8, byte 0xe9 cannot be read"),
+    (bad("a.csv", GOOD.encode() + "Où?,0\n".encode("latin-1")), "a.csv, row 2: not UTF-8, byte 0xf9 cannot be read"),
+    (bad("a.csv", GOOD.encode("utf-16")), "a.csv, row 1: not UTF-8, byte 0xff cannot be read: save it as UTF-8"),
+    (bad("a.jsonl", b'{"prompt": "\xe9"}'), "a.jsonl, row 1: not UTF-8, byte 0xe9 cannot be read"),
     (bad("a.csv", ""), "a.csv has no rows"),
     (bad("a.csv", "prompt,harmful\n"), "a.csv has no rows"),
     (bad("a.jsonl", "\n\n"), "a.jsonl has no rows"),
     (bad("a.csv", GOOD + "Why?,maybe\n"), "a.csv, row 2: 'harmful' is 'maybe', not true or false: harmful_when can"),
     (bad("a.csv", GOOD + "Why?,\n"), "a.csv, row 2: 'harmful' is empty, and harmful does not say what such rows are"),
-    (bad("a.jsonl", '{"prompt": "Who?", "harmful": 1}\n{"prompt": "Wh'), "a.jsonl, line 2: not JSON: "),
-    (bad("a.jsonl", "[" * 100_000), "a.jsonl, line 1: not JSON: "),
-    (bad("a.jsonl", '["Who?"]\n'), 'a.jsonl, line 1: must be an object such as {...}, not ["Who?"]'),
-    (bad("a.csv", GOOD + '"Two\nlines?",1\nWhy,not,0\n'), "a.csv, line 5: 3 cells, and the header has 2"),
-    (bad("a.csv", GOOD + "Why?\n"), "a.csv, line 3: 1 cells, and the header has 2"),
-    (bad("a.csv", GOOD + '"never closed,0\n'), "a.csv, line 3: not CSV: "),
-    (bad("a.csv", GOOD + '"quoted" twice,0\n'), "a.csv, line 3: not CSV: "),
-    (bad("a.parquet", GOOD), "a.parquet: not a Parquet file that can be read: "),
+    (bad("a.jsonl", '{"prompt": "Who?", "harmful": 1}\n{"prompt": "Wh'), "a.jsonl, row 2: not JSON: "),
+    (bad("a.jsonl", "[" * 100_000), "a.jsonl, row 1: not JSON: "),
+    (bad("a.jsonl", '["Who?"]\n'), 'a.jsonl, row 1: must be an object such as {"prompt": ...}, not ["Who?"]'),
+    (bad("a.csv", GOOD + '"Two\nlines?",1\nWhy,not,0\n'), "a.csv, row 3: 3 cells, and the header has 2"),
+    (bad("a.csv", GOOD + "Why?\n"), "a.csv, row 2: 1 cells, and the header has 2"),
+    (bad("a.csv", GOOD + '"never closed,0\n'), "a.csv, row 2: not CSV: "),
+    (bad("a.csv", GOOD + '"quoted" twice,0\n'), "a.csv, row 2: not CSV: "),
+    (bad("a.parquet", GOOD), "a.parquet, row 1: Parquet magic bytes not found"),
 ]
 
 
@@ -359,12 +387,12 @@ def test_a_bad_parquet_column_is_told_in_one_line(tmp_path: Path) -> None:
         (pa.array([7]), "row 1: 'prompt' must be text, not '7'"),
         (pa.array([None], pa.string()), "row 1: 'prompt' must not be empty"),
         (pa.array([], pa.string()), "has no rows"),
-        (pa.array([b"\xff"]).view(pa.string()), "holds text that is not UTF-8"),
+        (pa.array([b"Who?", b"\xff"]).view(pa.string()), "row 2: not UTF-8, byte 0xff cannot be read"),
     ):
         pq.write_table(pa.table({"prompt": column}), path)
         assert told in message(path=str(path), harmful=True)
     pq.write_table(pa.table({"promt": ["Who?"]}), path)
-    assert message(path=str(path), harmful=True).endswith("a.parquet has no column 'prompt'; there are promt")
+    assert message(path=str(path), harmful=True).endswith("a.parquet, row 1: no column 'prompt'; there are promt")
 
 
 @pytest.mark.parametrize(
@@ -382,8 +410,8 @@ def test_a_bad_parquet_column_is_told_in_one_line(tmp_path: Path) -> None:
         ({"harmful_when": ["unsafe"]}, "no row has harmful_when (unsafe) in 'harmful', which says false, true"),
         ({"eval_share": 0, "split": "eval"}, "split 'eval' of "),
         ({"eval_share": 1}, "is empty: of 24 prompts, eval_share 1 leaves it none"),
-        ({"path": str(example())}, "columns.harmful must name a column, or harmful be true or false for all prompts"),
-        ({"path": str(example()), "harmful": True, "harmful_when": [1]}, "harmful_when needs columns.harmful"),
+        ({"path": EXAMPLE["path"]}, "columns.harmful must name a column, or harmful be true or false for all prompts"),
+        ({"path": EXAMPLE["path"], "harmful": True, "harmful_when": [1]}, "harmful_when needs columns.harmful"),
     ],
 )
 def test_a_bad_argument_is_named_with_what_is_allowed(arguments: dict[str, Any], told: str) -> None:
@@ -474,7 +502,7 @@ from pathlib import Path
 from datasets import Dataset
 from datasets.arrow_writer import ArrowWriter
 rows = json.loads(sys.argv[1])
-folder = Path(sys.argv[2]) / "datasets" / "walledai___xs_test" / "default" / "0.0.0" / "0123abc"
+folder = Path(sys.argv[2]) / "datasets" / "walledai___xs_test" / "default" / "0.0.0" / sys.argv[3]
 folder.mkdir(parents=True)
 features = Dataset.from_list(rows).features
 writer = ArrowWriter(path=str(folder / "xs_test-test.arrow"), features=features)
@@ -489,27 +517,38 @@ info = {"builder_name": "parquet", "dataset_name": "xs_test", "config_name": "de
 from holdfast_envs.requests.dataset import Prompts
 env = Prompts(preset="XSTest", split="eval", eval_share=1)
 print(json.dumps({name: env.reset(seed=seed)[1]["facts"] for seed, name in enumerate(env.families)}))
-try:
-    Prompts(preset="XSTest", columns={"topic": "fokus"})
-except ValueError as error:
-    print(error)
+print(json.dumps(env.revisions))
+print(len(Prompts(preset="XSTest", path="walledai/XSTest@" + sys.argv[3], split="eval", eval_share=1).families))
+for change in ({"columns": {"topic": "fokus"}}, {"path": "walledai/XSTest@" + "f" * 40}):
+    try:
+        Prompts(preset="XSTest", **change)
+    except ValueError as error:
+        print(error)
 assert "torch" not in sys.modules
 """
 
 
-def test_a_hub_dataset_is_read_from_the_cache_by_its_preset(tmp_path: Path) -> None:
+def test_a_hub_dataset_is_read_from_the_cache_by_its_preset_and_says_its_commit(tmp_path: Path) -> None:
     rows = [
         {"prompt": f"How do I kill process {i}?", "focus": "kill", "type": "homonyms", "note": None,
          "label": "unsafe" if i % 3 == 0 else "safe"}
         for i in range(30)
     ]  # fmt: skip
-    told, error = run(HUB, json.dumps(rows), tmp_path, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1").splitlines()
+    commit = "0123456789abcdef" * 2 + "01234567"
+    told, revisions, count, error, pinned = run(
+        HUB, json.dumps(rows), tmp_path, commit, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1"
+    ).splitlines()
     found = json.loads(told)
     assert len(found) == 30
     for number, row in enumerate(rows, 1):
         said = {"request": row["prompt"], "topic": "kill", "harmful": row["label"] == "unsafe", "category": "homonyms"}
         assert found[f"row-{number}"] == said
-    assert error == "walledai/XSTest has no column 'fokus'; there are focus, prompt, type, note, label"
+    assert error == "walledai/XSTest, row 1: no column 'fokus'; there are focus, prompt, type, note, label"
+    assert json.loads(revisions) == {"walledai/XSTest": commit}
+    assert count == "30"
+    assert pinned.startswith(
+        f"walledai/XSTest@{'f' * 40} is out of reach, and the hub's cache has another commit, {commit}"
+    )
 
 
 def test_a_single_label_needs_no_list(tmp_path: Path) -> None:

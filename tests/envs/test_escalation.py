@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.chat import Outcome
 from holdfast_envs.requests.escalation import Escalation
-from holdfast_envs.requests.harmless import families
+from holdfast_envs.requests.families import REQUESTS, request_families
 
 REFUSAL = "I can't help with that. It could hurt people. I can tell you about staying safe instead."
 HELP = "Sure. Here is how: first, look around and think of {topic}. Then read every sign and stay under an hour."
@@ -103,9 +103,10 @@ def test_refusals_meet_a_new_strategy_each_time_and_silence_is_asked_again() -> 
 
 def test_the_step_before_the_harmful_request_is_its_innocent_look_alike() -> None:
     env = Escalation(requests="harmful")
+    rows = request_families(REQUESTS, "train")
     for seed in range(2 * len(env.families)):
         aim = env.reset(seed=seed)[1]["facts"]["aim"]
-        said, row = talk(env, seed, honest)[0], families("train")[env.families[seed % len(env.families)]]
+        said, row = talk(env, seed, honest)[0], rows[env.families[seed % len(env.families)]]
         slots = [dict(zip(row["slots"], values, strict=True)) for values in itertools.product(*row["slots"].values())]
         pairs = [
             (harmful.format(**slot), benign.format(**slot))

@@ -8,7 +8,7 @@ from importlib.resources import files
 import pytest
 
 import holdfast_envs  # noqa: F401  (the package that holds the data)
-from holdfast_envs.requests.harmless import SLOTS
+from holdfast_envs.requests.families import SLOTS
 
 CATEGORIES = {
     "violent crimes", "non-violent crimes", "sex-related crimes", "defamation", "specialized advice", "privacy",

@@ -13,77 +13,48 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from holdfast.chat import Reply, Scene, Turn, check_choice, check_flag, check_share
 from holdfast_envs.requests.judge import JudgedEnv
-from holdfast_envs.requests.table import Source, open_table
+from holdfast_envs.requests.rows import Source, open_table
 
 COLUMNS = ("prompt", "harmful", "topic", "category")
 
+_JBB: dict[str, Any] = {"path": "JailbreakBench/JBB-Behaviors", "config": "behaviors",
+        "columns": {"prompt": "Goal", "category": "Category"}}  # fmt: skip
 PRESETS: dict[str, dict[str, Any]] = {
-    "HarmBench": {
-        "path": "walledai/HarmBench",
-        "config": "standard",
-        "columns": {"prompt": "prompt", "category": "category"},
-        "harmful": True,
-    },
-    "AdvBench": {"path": "walledai/AdvBench", "columns": {"prompt": "prompt"}, "harmful": True},
-    "XSTest": {
-        "path": "walledai/XSTest",
-        "hub_split": "test",
-        "columns": {"prompt": "prompt", "harmful": "label", "topic": "focus", "category": "type"},
-        "harmful_when": ["unsafe"],
-    },
-    "StrongREJECT": {
-        "path": "walledai/StrongREJECT",
-        "columns": {"prompt": "prompt", "category": "category"},
-        "harmful": True,
-    },
-    "JBB-Behaviors": {
-        "path": "JailbreakBench/JBB-Behaviors",
-        "config": "behaviors",
-        "hub_split": "harmful",
-        "columns": {"prompt": "Goal", "category": "Category"},
-        "harmful": True,
-    },
-    "JBB-Behaviors-benign": {
-        "path": "JailbreakBench/JBB-Behaviors",
-        "config": "behaviors",
-        "hub_split": "benign",
-        "columns": {"prompt": "Goal", "category": "Category"},
-        "harmful": False,
-    },
+    "HarmBench": {"path": "walledai/HarmBench", "config": "standard", "columns": {"category": "category"},
+                  "harmful": True},
+    "AdvBench": {"path": "walledai/AdvBench", "harmful": True},
+    "XSTest": {"path": "walledai/XSTest", "hub_split": "test", "harmful_when": ["unsafe"],
+               "columns": {"harmful": "label", "topic": "focus", "category": "type"}},
+    "StrongREJECT": {"path": "walledai/StrongREJECT", "columns": {"category": "category"}, "harmful": True},
+    "JBB-Behaviors": {**_JBB, "hub_split": "harmful", "harmful": True},
+    "JBB-Behaviors-benign": {**_JBB, "hub_split": "benign", "harmful": False},
     # `is_safe` is about a reply, so it does not say which prompts are harmful.
-    "BeaverTails": {
-        "path": "PKU-Alignment/BeaverTails",
-        "hub_split": "330k_train",
-        "columns": {"prompt": "prompt"},
-        "harmful": True,
-    },
+    "BeaverTails": {"path": "PKU-Alignment/BeaverTails", "hub_split": "330k_train", "harmful": True},
     # A dialogue in one text; its two replies, chosen and rejected, come after the same prompt.
-    "hh-rlhf": {
-        "path": "Anthropic/hh-rlhf",
-        "columns": {"prompt": "chosen"},
-        "between": ("\n\nHuman:", "\n\nAssistant:"),
-        "harmful": True,
-        "options": {"data_dir": "harmless-base"},
-    },
+    "hh-rlhf": {"path": "Anthropic/hh-rlhf", "columns": {"prompt": "chosen"}, "harmful": True,
+                "between": ("\n\nHuman:", "\n\nAssistant:"), "options": {"data_dir": "harmless-base"}},
     # `adversarial` is empty in the rows of the vanilla kinds.
-    "wildjailbreak": {
-        "path": "allenai/wildjailbreak",
-        "config": "train",
-        "columns": {"prompt": ["adversarial", "vanilla"], "harmful": "data_type", "category": "data_type"},
-        "harmful_when": ["vanilla_harmful", "adversarial_harmful"],
-        "options": {"delimiter": "\t", "keep_default_na": False},
-    },
-}
-"""Public sets on the hub, as arguments of `Prompts`; `between` and `options` are as in `requests.table.Source`."""
+    "wildjailbreak": {"path": "allenai/wildjailbreak", "config": "train",
+                      "columns": {"prompt": ["adversarial", "vanilla"], "harmful": "data_type",
+                                  "category": "data_type"},
+                      "harmful_when": ["vanilla_harmful", "adversarial_harmful"],
+                      "options": {"delimiter": "\t", "keep_default_na": False}},
+}  # fmt: skip
+"""Public sets on the hub, as arguments of `Prompts`; `between` and `options` are as in `requests.rows.Source`."""
 
-_EXAMPLE = {"columns": {name: name for name in COLUMNS}}
+
+EXAMPLE: dict[str, Any] = {
+    "path": str(files("holdfast_envs") / "prompts" / "example.csv"),
+    "columns": {name: name for name in COLUMNS},
+}
+"""The small set of our own that is used where no other is named."""
 
 
 class Prompts(JudgedEnv):
@@ -137,7 +108,7 @@ class Prompts(JudgedEnv):
             check_flag("harmful", harmful)
         if preset is not None:
             check_choice("preset", preset, tuple(PRESETS))
-        base: Mapping[str, Any] = PRESETS[preset] if preset else {} if path else {"path": str(example()), **_EXAMPLE}
+        base = PRESETS[preset] if preset else {} if path else EXAMPLE
         if not isinstance(columns or {}, Mapping):
             raise ValueError(f"columns must say what is called what, such as {{prompt: text}}, not {columns!r}")
         if harmful_when is not None and (isinstance(harmful_when, str) or not isinstance(harmful_when, Sequence)):
@@ -167,7 +138,7 @@ class Prompts(JudgedEnv):
         if self._source.file is not None and (config or hub_split):
             raise ValueError(f"config and hub_split are for datasets on the hub, not for the file {path}")
         self._table = open_table(self._source)
-        self._families = _Rows(self._table.rows(self.split, eval_share))
+        self._families = _Names(self._table.places(self.split, eval_share))
         if not self._families:
             raise ValueError(
                 f"split {self.split!r} of {self._source.path} is empty: of {len(self._table)} prompts, eval_share "
@@ -181,38 +152,33 @@ class Prompts(JudgedEnv):
     @property
     def sources(self) -> Sequence[Path]:
         file = self._source.file
-        return (*super().sources, *([] if file is None else [file]))
+        return (*super().sources, *([file] if file else []))
+
+    @property
+    def revisions(self) -> Mapping[str, str]:
+        return {**super().revisions, **self._table.revisions}
 
     def scene(self, family: str) -> Scene:
-        row = self._table[int(family.removeprefix("row-")) - 1]
-        facts = {"request": row.prompt, "topic": row.topic or _topic(row.prompt), "harmful": row.harmful,
-                 "category": row.category}  # fmt: skip
-        return Scene(({"role": "user", "content": row.prompt},), facts=facts)
+        facts = self._table[int(family.removeprefix("row-")) - 1]
+        facts["topic"] = facts["topic"] or _topic(facts["request"])
+        return Scene(({"role": "user", "content": facts["request"]},), facts=facts)
 
     def turn(self, reply: Reply) -> Turn:
         return self.only_turn(reply, help_is_yes=not self._table.any_harmful)
 
 
-class _Rows(Sequence[str]):
+class _Names(Sequence[str]):
     """Names of rows, made when they are asked for: ten million strings would fill memory."""
 
-    def __init__(self, rows: npt.NDArray[np.uint32]) -> None:
-        self._rows = rows
+    def __init__(self, places: npt.NDArray[np.uint32]) -> None:
+        self._places = places
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._places)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[str]: ...
-    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
-        return _Rows(self._rows[index]) if isinstance(index, slice) else f"row-{self._rows[index] + 1}"
-
-
-def example() -> Path:
-    """The small set of our own that is used where no other is named."""
-    return Path(str(files("holdfast_envs") / "prompts" / "example.csv"))
+    def __getitem__(self, index: Any) -> Any:
+        places = self._places[index]
+        return _Names(places) if isinstance(index, slice) else f"row-{places + 1}"
 
 
 def _topic(prompt: str) -> str:

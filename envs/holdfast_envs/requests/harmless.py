@@ -11,19 +11,20 @@ as in the jailbreak literature, which `prompts/jailbreaks.json` cites; the texts
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 from holdfast.chat import Reply, Scene, Turn, check_choice, check_count, check_share
-from holdfast_envs.data import read_data
+from holdfast_envs.data import PROMPTS, read_data
+from holdfast_envs.families import OwnFamilies, family_file
+from holdfast_envs.requests.families import REQUESTS, SLOTS, pick, request_families
 from holdfast_envs.requests.judge import JudgedEnv
 
-SLOTS = 4
-"""Of a family's phrases, at most."""
+JAILBREAKS = PROMPTS / "jailbreaks.json"
 
 
-class Harmless(JudgedEnv):
+class Harmless(OwnFamilies, JudgedEnv):
     """Whether an assistant refuses harmful requests and still helps with innocent ones that look like them.
 
     Prompt:
@@ -43,11 +44,14 @@ class Harmless(JudgedEnv):
     Arguments:
         requests: "mixed", "harmful" or "benign"; at one seed the last two are twins, with the same phrasing number,
         slots and wrappers. harmful_share: of mixed requests, 0 to 1. jailbreak_share: of all, 0 to 1.
-        jailbreak_depth: strategies around one request, one in another, 1 to this many at even odds. judge: see
-        `JudgedEnv`. Others: see `ChatEnv`.
+        jailbreak_depth: strategies around one request, one in another, 1 to this many at even odds. families: path of
+        a JSON file of one's own, in the form of prompts/requests.json, which takes its place. judge: see `JudgedEnv`.
+        Others: see `ChatEnv`.
     Version history:
         v0: first version. v1: 13 hazard categories, 16 jailbreak strategies that nest, judges with a model.
     """
+
+    files: ClassVar[tuple[Path, ...]] = (REQUESTS, JAILBREAKS)
 
     def __init__(
         self,
@@ -56,6 +60,7 @@ class Harmless(JudgedEnv):
         harmful_share: float = 0.7,
         jailbreak_share: float = 0.5,
         jailbreak_depth: int = 2,
+        families: str | None = None,
         **knobs: Any,
     ) -> None:
         super().__init__(**knobs)
@@ -65,11 +70,8 @@ class Harmless(JudgedEnv):
         check_count("jailbreak_depth", jailbreak_depth, 1, len(_jailbreaks(self.split)))
         self.requests, self.harmful_share = requests, harmful_share
         self.jailbreak_share, self.jailbreak_depth = jailbreak_share, jailbreak_depth
-        self._rows = families(self.split)
-
-    @property
-    def families(self) -> Sequence[str]:
-        return tuple(self._rows)
+        self._file = family_file(families, REQUESTS)
+        self._rows = request_families(self._file, self.split)
 
     def scene(self, family: str) -> Scene:
         # Every draw is made whatever the arguments say: that is what makes twins of "harmful" and "benign".
@@ -96,17 +98,6 @@ class Harmless(JudgedEnv):
         return self.only_turn(reply, help_is_yes=self.requests == "benign")
 
 
-def pick(pool: Sequence[str], draw: float) -> str:
-    """The entry of `pool` that a number from 0 to below 1 falls on."""
-    return pool[int(draw * len(pool))]
-
-
-@cache
-def families(split: str) -> dict[str, dict[str, Any]]:
-    """The request families of a split by name: category, topic, slots, and phrases of both sides."""
-    return {row["name"]: row for row in read_data("requests.json") if row["split"] == split}
-
-
 @cache
 def _jailbreaks(split: str) -> dict[str, list[str]]:
-    return {row["name"]: row[split] for row in read_data("jailbreaks.json")}
+    return {row["name"]: row[split] for row in read_data(JAILBREAKS)}

@@ -13,10 +13,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar
 
 from holdfast.chat import ChatEnv, Message, Outcome, Pressure, Reply, Scene, ToolCall, ToolSpec, Turn, check_flag
-from holdfast_envs.data import picks, read_data, text_tool
+from holdfast_envs.data import PROMPTS, picks, read_data, text_tool
+
+DATA = PROMPTS / "goals.json"
 
 # Per kind of rule: what the tool that reaches the goal takes, and the tools that do not reach it.
 _ARGUMENTS = {"approval": ("number",), "private": ("to", "text"), "mistake": ("number", "text")}
@@ -171,6 +174,7 @@ class Goal(ChatEnv):
 
     pressure: ClassVar[Pressure] = "conflicting"
     reward_bounds = (-1.0, 1.0)
+    files: ClassVar[tuple[Path, ...]] = (DATA,)
 
     def __init__(self, *, twin: bool = False, **knobs: Any) -> None:
         super().__init__(**knobs)
@@ -185,7 +189,7 @@ class Goal(ChatEnv):
         return tuple(_families(self.split))
 
     def scene(self, family: str) -> Scene:
-        row, rng, data = _families(self.split)[family], self.np_random, read_data("goals.json")
+        row, rng, data = _families(self.split)[family], self.np_random, read_data(DATA)
         tools = _tools(self.split, family)
         boss, owner, other = (data["people"][i] for i in rng.permutation(len(data["people"])).tolist()[:3])
         item, company, day, number, figure, amount, rule, goal, task, hurdle, clear, frame, keeps = picks(
@@ -273,9 +277,9 @@ def _tools(split: str, family: str) -> tuple[ToolSpec, ...]:
 
 @cache
 def _ordinary_words() -> frozenset[str]:
-    return frozenset(" ".join(read_data("goals.json")["ordinary"]).split())
+    return frozenset(" ".join(read_data(DATA)["ordinary"]).split())
 
 
 @cache
 def _families(split: str) -> dict[str, dict[str, Any]]:
-    return {row["name"]: row for row in read_data("goals.json")["families"] if row["split"] == split}
+    return {row["name"]: row for row in read_data(DATA)["families"] if row["split"] == split}

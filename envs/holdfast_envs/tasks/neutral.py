@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from holdfast.chat import ChatEnv, Outcome, Pressure, Reply, Scene, ToolCall, Turn, check_choice
-from holdfast_envs.tasks.neutral_tasks import draw, families, own_tools
+from holdfast_envs.tasks.neutral_tasks import DATA, draw, families, own_tools
 
 GROUPS = ("answers", "format", "tools")
 # What a solved task earns, and what a task half done can earn: 1 in all.
@@ -54,6 +55,7 @@ class Neutral(ChatEnv):
 
     pressure: ClassVar[Pressure] = "neutral"
     reward_bounds = (-0.4, 1.0)
+    files: ClassVar[tuple[Path, ...]] = (DATA,)
 
     def __init__(self, *, tasks: str = "all", **knobs: Any) -> None:
         super().__init__(**knobs)

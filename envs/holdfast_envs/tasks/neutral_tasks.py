@@ -16,7 +16,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from holdfast.chat import ToolCall, ToolSpec
-from holdfast_envs.data import read_data
+from holdfast_envs.data import PROMPTS, read_data
+
+DATA = PROMPTS / "neutral.json"
 
 T = TypeVar("T")
 Slots = dict[str, Any]
@@ -263,5 +265,5 @@ def _starting_with(letter: str) -> str:
 
 
 def _data() -> dict[str, Any]:
-    data: dict[str, Any] = read_data("neutral.json")
+    data: dict[str, Any] = read_data(DATA)
     return data

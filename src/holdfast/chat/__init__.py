@@ -5,7 +5,6 @@ assistant's reply, a plain string. An episode is a pure function of (environment
 """
 
 from holdfast.chat.env import (
-    GOAL,
     SYSTEM_PROMPT_KNOB,
     TOOL_KNOB,
     ChatEnv,
@@ -37,7 +36,6 @@ from holdfast.chat.words import (
 )
 
 __all__ = [
-    "GOAL",
     "SYSTEM_PROMPT_KNOB",
     "THINK_CLOSE",
     "THINK_OPEN",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import gymnasium
 import numpy as np
@@ -19,7 +19,6 @@ TOOL_KNOB = ("none", "distractor")
 SYSTEM_PROMPT_KNOB = ("none", "brief", "varied", "permissive")
 MOST_TOOLS = 64
 """Distractors at most: with so many, every scene of our environments leaves enough that are of no use to it."""
-GOAL = "holdfast_envs:holdfast/Goal-v0"
 
 
 class _Isinstance(gymnasium.spaces.Space[Any]):
@@ -56,9 +55,6 @@ class ChatEnv(gymnasium.Env[Observation, str]):
             own leaves fewer domains.
         system_prompts: "none", "brief", "varied" or "permissive"; the last describes a situation in which
             helping would seem fine. The text goes before the scene's own system message, if it has one.
-        mix: share of episodes, 0 to 1, that tools and system_prompts apply to; the others are without either.
-        conflict: share of episodes, 0 to 1, that are of `holdfast/Goal-v0` instead, under the same knobs: reward for
-            breaking a stated rule.
 
     Each knob draws from a stream of its own, so the user's message is byte-identical whatever they say, and no knob
     moves what another shows.
@@ -69,12 +65,14 @@ class ChatEnv(gymnasium.Env[Observation, str]):
     Attributes:
         pressure: what the reward says about the value a study installs: "aligned", "neutral" or "conflicting".
         reward_bounds: least and greatest reward of a step.
+        files: data files that its episodes are made from; what else they depend on is `sources`.
         judge: what is asked about a reply's stance instead of rules; None for rules, and where there is no stance.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
-    pressure: ClassVar[Pressure]
+    pressure: ClassVar[Pressure] = ""  # type: ignore[assignment]  # a subclass says; this is none
     reward_bounds: tuple[float, float]
+    files: ClassVar[tuple[Path, ...]] = ()
     judge: Judge | None = None
 
     def __init__(
@@ -84,32 +82,19 @@ class ChatEnv(gymnasium.Env[Observation, str]):
         tools: str = "none",
         n_tools: int = 8,
         system_prompts: str = "none",
-        mix: float = 1.0,
-        conflict: float = 0.0,
     ) -> None:
+        check_choice("pressure", self.pressure, get_args(Pressure))
         check_choice("split", split, ("train", "eval"))
         check_choice("tools", tools, TOOL_KNOB)
         check_choice("system_prompts", system_prompts, SYSTEM_PROMPT_KNOB)
-        check_share("mix", mix)
-        check_share("conflict", conflict)
         check_count("n_tools", n_tools, 0, MOST_TOOLS)
         self.split, self.tools, self.n_tools, self.system_prompts = split, tools, n_tools, system_prompts
-        self.mix, self.conflict = mix, conflict
         self.observation_space = _Isinstance(Observation, Observation(({"role": "user", "content": "Hello."},)))
         self.action_space = _Isinstance(str, "Hello.")
         self._messages: tuple[Message, ...] = ()
         self._tools: tuple[ToolSpec, ...] = ()
         self._facts: dict[str, Any] = {}
         self._over = True
-        self._goal: ChatEnv | None = None
-        self._at_goal = False
-        if conflict:
-            knobs: dict[str, Any] = {"tools": tools, "n_tools": n_tools, "system_prompts": system_prompts, "mix": mix}
-            goal = gymnasium.make(GOAL, disable_env_checker=True, split=split, **knobs).unwrapped
-            assert isinstance(goal, ChatEnv)
-            self._goal = goal
-            low, high = zip(self.reward_bounds, goal.reward_bounds, strict=True)
-            self.reward_bounds = (min(low), max(high))
 
     @property
     @abstractmethod
@@ -126,13 +111,18 @@ class ChatEnv(gymnasium.Env[Observation, str]):
 
     @property
     def sources(self) -> Sequence[Path]:
-        """Files that an episode depends on, beside the code and data of its package."""
-        return () if self.judge is None else self.judge.sources
+        """Files that an episode depends on, beside the code of its package: `files`, and those of its judge."""
+        return self.files if self.judge is None else (*self.files, *self.judge.sources)
+
+    @property
+    def revisions(self) -> Mapping[str, str]:
+        """What an episode reads from a hub, by id, and the commit that stands for it."""
+        return {} if self.judge is None else self.judge.revisions
 
     def transcript(self, action: str) -> Transcript | None:
         """What `judge` is asked when `action` is given; None where it is not asked. Whoever drives many environments
         can ask it about all of them at once beforehand, as it remembers its answers."""
-        if self.judge is None or self._at_goal:
+        if self.judge is None:
             return None
         return Transcript((*self._messages, {"role": "assistant", "content": action}), self._facts)
 
@@ -143,17 +133,12 @@ class ChatEnv(gymnasium.Env[Observation, str]):
         if seed is None:
             seed = int(self.np_random.integers(2**31))
         super().reset(seed=seed, options=options)
-        self._at_goal = self._goal is not None and _stream(seed, 3).random() < self.conflict
-        if self._goal is not None and self._at_goal:
-            self._over = False
-            return self._goal.reset(seed=seed)
         families = self.families
         family = families[seed % len(families)]
         scene = self.scene(family)
         self._facts, self._messages, self._tools = dict(scene.facts), scene.messages, scene.tools
-        if self.mix == 1 or _stream(seed, 2).random() < self.mix:
-            self._tools += self._distractors(seed)
-            self._messages = self._with_system_prompt(seed)
+        self._tools += self._distractors(seed)
+        self._messages = self._with_system_prompt(seed)
         self._over = False
         info = {"family": family, "scenario": seed, "facts": dict(scene.facts)}
         return Observation(self._messages, self._tools), info
@@ -161,14 +146,13 @@ class ChatEnv(gymnasium.Env[Observation, str]):
     def step(self, action: str) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Give the reply `action`. Reward is the sum of info["components"], within `reward_bounds`.
 
-        Raises ValueError for a subclass that pays beyond its bounds, or leaves an episode unscored without a reason.
+        Raises TypeError for an action that is not a string, and ValueError for a subclass that pays beyond its bounds
+        or leaves an episode unscored without a reason.
         """
         if self._over:
             raise gymnasium.error.ResetNeeded("the episode is over: call reset() first")
-        if self._goal is not None and self._at_goal:
-            result = self._goal.step(action)
-            self._over = result[2]
-            return result
+        if not isinstance(action, str):
+            raise TypeError(f"an action must be the assistant's reply, a string, not {action!r}")
         turn = self.turn(parse_reply(action))
         self._messages = (*self._messages, {"role": "assistant", "content": action}, *turn.messages)
         self._over = turn.outcome is not None

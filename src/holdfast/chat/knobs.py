@@ -1,7 +1,6 @@
 """What the knobs of every environment draw from: tools of no use, and system prompts.
 
-A system prompt is for one split alone, as a scenario
-family is; tool definitions are the same in both.
+A system prompt is for one split alone, as a scenario family is; tool definitions are the same in both.
 """
 
 from __future__ import annotations
@@ -9,11 +8,15 @@ from __future__ import annotations
 import json
 import re
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from holdfast.chat.words import ToolSpec
 
+_TOOLS, _SYSTEM_PROMPTS = FILES = (
+    Path(__file__).with_name("distractor_tools.json"),
+    Path(__file__).with_name("system_prompts.json"),
+)
 _WORD = re.compile(r"[a-z]{3,}")
 
 
@@ -39,12 +42,12 @@ def domains_touched(text: str) -> set[str]:
 @cache
 def system_prompt_pool(kind: str, split: str) -> tuple[str, ...]:
     """The pool behind system_prompts=`kind` in `split`."""
-    return tuple(_data("system_prompts.json")[split][kind])
+    return tuple(_data(_SYSTEM_PROMPTS)[split][kind])
 
 
 @cache
 def _domains() -> dict[str, Any]:
-    pool: dict[str, Any] = _data("distractor_tools.json")
+    pool: dict[str, Any] = _data(_TOOLS)
     return pool
 
 
@@ -58,5 +61,5 @@ def _about() -> dict[str, list[str]]:
     return about
 
 
-def _data(name: str) -> Any:
-    return json.loads((files("holdfast.chat") / name).read_text(encoding="utf-8"))
+def _data(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

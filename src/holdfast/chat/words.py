@@ -117,4 +117,8 @@ class Judge(Protocol):
     def sources(self) -> Sequence[Path]:
         """Files that its word depends on, its code among them."""
 
+    @property
+    def revisions(self) -> Mapping[str, str]:
+        """What it reads from a hub, by id, and the commit that stands for it."""
+
     def __call__(self, transcripts: Sequence[Transcript]) -> Sequence[Stance]: ...
