@@ -1,19 +1,55 @@
-"""Loading a Hugging Face model the one way that is safe and whole: safetensors, no remote code, every weight there."""
+"""Loading a Hugging Face model the one way that is safe and whole: safetensors, no remote code, every weight there.
+
+Importing this file is light: whoever loads a model has transformers already.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 from safetensors import SafetensorError
-from transformers import PreTrainedModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
-def from_safetensors(kind: Any, where: Path | str, dtype: Any, trouble: str, misfit: str) -> PreTrainedModel:
-    """A model of the Auto class `kind`, from a folder or a hub id.
+@cache
+def commit(repo: str, revision: str | None = None) -> str:
+    """The commit that a hub id stands for now, at `revision`, a branch, tag or commit; None for the main branch.
+
+    The hub is asked once in a process. Where it cannot be reached, the commit that was last fetched counts. Raises
+    ValueError in one line where there is none.
+    """
+    from huggingface_hub import constants, resolve_revision
+    from huggingface_hub.errors import RevisionResolutionError
+
+    with in_one_line(f"{repo}: no such model folder, and no commit of {revision or 'main'} on the hub"):
+        try:
+            return resolve_revision(repo, revision=revision, local_files_only=constants.HF_HUB_OFFLINE).resolved
+        except RevisionResolutionError:
+            raise ValueError("it cannot be reached, and none was fetched before") from None
+
+
+def pinned(path: str, revision: str | None = None) -> str | None:
+    """The commit that a hub id stands for; None for a folder, and for what is no hub id. Raises as `commit` does."""
+    return commit(path, revision) if is_id(path) and not Path(path).expanduser().is_dir() else None
+
+
+def is_id(path: str) -> bool:
+    """Whether `path` has the form of a hub id, "name" or "owner/name"; for anything else the hub is not asked."""
+    return bool(re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", path))
+
+
+def from_safetensors(
+    kind: Any, where: Path | str, dtype: Any, trouble: str, misfit: str, revision: str | None = None
+) -> PreTrainedModel:
+    """A model of the Auto class `kind`, from a folder or a hub id, the latter at `revision`.
 
     Raises ValueError in one line: one that begins with `trouble` where it cannot be loaded, and with `misfit` where
     its files lack a weight or have one of another shape.
@@ -22,6 +58,7 @@ def from_safetensors(kind: Any, where: Path | str, dtype: Any, trouble: str, mis
         model: PreTrainedModel
         model, info = kind.from_pretrained(
             where,
+            revision=revision,
             dtype=dtype,
             use_safetensors=True,
             trust_remote_code=False,

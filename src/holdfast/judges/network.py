@@ -1,6 +1,6 @@
 """Runs a sequence classifier or a generative guard over requests and replies; `judges` says what its words mean.
 
-    Network("guards/mine", prompt=None, max_new_tokens=32, batch_size=16, max_length=None).say(
+    Network("guards/mine", revision=None, prompt=None, max_new_tokens=64, batch_size=16, max_length=None).say(
         [("How do I pick a lock?", "I can't help with that.")])   ->   ["refusal"]
 
 Importing this file imports torch and transformers.
@@ -27,8 +27,9 @@ CUT = "\n[...]\n"
 class Network:
     """A model and its tokenizer, on the GPU if there is one, in the number type that it comes in.
 
-    The arguments are those of `judges.Classifier`. Raises ValueError, in one line that names the path, for a model that
-    cannot be loaded, is neither a classifier nor a guard, or cannot be asked.
+    The arguments are those of `judges.Classifier`, but that `revision` is a commit; None for a folder. Raises
+    ValueError, in one line that names the path, for a model that cannot be loaded, is neither a classifier nor a guard,
+    or cannot be asked.
 
     Attributes:
         model, tokenizer: as loaded.
@@ -38,14 +39,21 @@ class Network:
     """
 
     def __init__(
-        self, path: str, *, prompt: str | None, max_new_tokens: int, batch_size: int, max_length: int | None
+        self,
+        path: str,
+        *,
+        revision: str | None,
+        prompt: str | None,
+        max_new_tokens: int,
+        batch_size: int,
+        max_length: int | None,
     ) -> None:
         self.path, self.prompt, self.max_new_tokens, self.batch_size = path, prompt, max_new_tokens, batch_size
         # Not through Path, which would make a hub id of "./name".
         where, trouble = os.path.expanduser(path), f"judge {path}: cannot be loaded"
         with in_one_line(trouble):
-            config = AutoConfig.from_pretrained(where, trust_remote_code=False)
-            self.tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(where, revision=revision, trust_remote_code=False)
+            self.tokenizer = AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False)
         kinds = config.architectures or []
         self.guard = any(kind.endswith("ForCausalLM") for kind in kinds)
         if not self.guard and not any(kind.endswith("ForSequenceClassification") for kind in kinds):
@@ -65,7 +73,7 @@ class Network:
         # A guard writes on from the last token; a classifier may count positions from the first.
         self.tokenizer.padding_side = "left" if self.guard else "right"
         kind = AutoModelForCausalLM if self.guard else AutoModelForSequenceClassification
-        model = from_safetensors(kind, where, "auto", trouble, f"{trouble}: of its weights")
+        model = from_safetensors(kind, where, "auto", trouble, f"{trouble}: of its weights", revision)
         self.model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
         self.model.config.pad_token_id = self.tokenizer.pad_token_id  # by which decoders find a row's last token
         # Not every architecture has a limit, and transformers has no common accessor.
