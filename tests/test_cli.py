@@ -6,12 +6,14 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -70,7 +72,7 @@ def test_help_names_every_command() -> None:
         (["report", "no/such/run"], ["no/such/run", "study.yaml"]),
         (["rescore", "no/such/run"], ["no/such/run"]),
         (["eval", "seed=1"], ["no model"]),
-        (["envs", "no_such_module"], ["no_such_module"]),
+        (["envs", "no_such_module:"], ["no_such_module"]),
     ],
 )
 def test_a_wrong_command_line_is_told_in_one_line(
@@ -92,12 +94,12 @@ def test_a_wrong_command_line_is_told_in_one_line(
         (["env=chatt"], ["env/chatt", "chat", "augmented"]),
         (["env.id=holdfast_envs:holdfast/Chatt-v0"], ["holdfast/Chatt-v0", "holdfast envs"]),
         (["env.id=no_such_module:Chat-v0"], ["no_such_module:Chat-v0"]),
-        (["+env.kwargs.tool=none"], ["Harmless-v1", "'tool'"]),
+        (["+env.kwargs.tols=x"], ["Harmless-v1", "'tols'", "allowed are tools, n_tools, requests", "split"]),
         (["env.kwargs.tools=some"], ["tools", "none, distractor", "'some'"]),
         (["steps=[-6]"], ["steps", "-6", "1 or more"]),
         (["steps=[6,6]"], ["steps", "[6, 6]", "rising"]),
         (["-m", "init=generic,advice", "steps=[0]"], ["steps", "[0]"]),
-        (["seed=-1"], ["seed", "-1", "0 or more"]),
+        (["seed=-1"], ["seed", "-1", "0 to 4294967295"]),
         (["launch.threads=0"], ["launch", "threads", "0", "1 or more"]),
         (["launch.processes=0"], ["launch", "processes", "0", "1 or more"]),
         (["launch.accelerate=gone.yaml"], ["gone.yaml"]),
@@ -109,6 +111,22 @@ def test_a_wrong_command_line_is_told_in_one_line(
         (["name=a/b"], ["name", "'a/b'"]),
         (["init=generic,advice"], ["init=generic,advice", "--multirun"]),
         (["two words"], ["two words"]),
+        (["evals.mailbox=null"], ["evals", "mapping"]),
+        (["model=hub", "model.path=./nosuch"], ["model", "./nosuch", "no such model folder"]),
+        (["budget.sft.size=100000000000000"], ["size", "100000000"]),
+        (["algo.prompts_per_step=100000000000000"], ["prompts_per_step", "1000000"]),
+        (["budget.sft.corpus=tests.letterz:rows"], ["corpus", "tests.letterz:rows"]),
+        (["control=nosuch"], ["control", "advice, generic", "'nosuch'"]),
+        (["seed=4294967296"], ["seed", "4294967295", "4294967296"]),
+        (["algo.lr=inf"], ["algo", "lr", "finite", "inf"]),
+        (["budget.prior.lr=inf"], ["lr", "finite", "inf"]),
+        (["evals.blackmail.scenarios=100000000000000"], ["blackmail", "scenarios * samples", "1000000"]),
+        (["evals.blackmail.twin=harmless"], ["blackmail.twin", "mailbox, overrefusal", "'harmless'"]),
+        (["evals.blackmail.better=less"], ["blackmail", "better", "low, high", "'less'"]),
+        (["budget.sft.corpus=nosuch"], ["installs.generic", "corpus", "advice", "'nosuch'"]),
+        (["budget.sft.corpus=gone.jsonl"], ["gone.jsonl", "no such file"]),
+        (["init=mine"], ["init.corpus must be given", "init.corpus=..."]),
+        (["env=conflict", "env.shares.goal=2"], ["shares.goal", "0 to 1", "2"]),
     ],
 )
 def test_a_mistake_in_a_config_is_told_before_anything_starts(
@@ -163,7 +181,7 @@ def test_a_full_disk_is_told_and_what_was_there_stays(checkpoint: Path, tmp_path
 def written(tmp_path: Path, *overrides: str) -> Path:
     """The folder of an arm that was checked and not run."""
     with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
-        return write_arm(compose("config", [f"runs={tmp_path / 'runs'}", *overrides]))[0]
+        return write_arm(compose("config", [f"runs={tmp_path / 'runs'}", *overrides]))[0].path
 
 
 def test_a_corrupt_line_of_the_records_is_told_with_its_number(
@@ -173,7 +191,7 @@ def test_a_corrupt_line_of_the_records_is_told_with_its_number(
     (folder / "metrics.jsonl").write_text("")
     (folder / "done.json").write_text("{}")
     record = {
-        "eval": "blackmail", "family": "a", "scenario": 0, "sample": 0, "value": True, "reason": "", "measures": {},
+        "eval": "blackmail", "family": "a", "scenario": 0, "sample": 0, "score": 1.0, "reason": "", "measures": {},
         "finish": ["stop"], "tokens": 3, "transcript": "blackmail/0/0", "weights": "00", "arm": folder.name, "seed": 0,
         "stage": "init", "step": 0,
     }  # fmt: skip
@@ -206,9 +224,83 @@ def test_a_finished_arm_run_with_other_settings_is_told_the_first_difference(
     assert_one_line(done, folder / "arm.yaml", "curriculum.chat.algo.lr: 0.0002", "0.0003")
 
 
+def test_every_arm_of_a_sweep_is_checked_before_the_first_one_runs(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    runs = f"runs={tmp_path / 'runs'}"
+    done = called(capfd, "run", "-m", runs, "init=generic,advice", "steps=[8],[0]")
+    assert_one_line(done, "steps", "[0]")
+    done = called(capfd, "run", "-m", runs, "init=generic", "algo.lr=1e-4,2e-4")
+    assert_one_line(done, "two arms are called pocket-generic-chat-grpo-s0", "algo.lr: 0.0001 and 0.0002", "name")
+    assert not list(tmp_path.rglob("arm.yaml"))
+
+
+def test_a_file_of_rows_is_read_before_anything_runs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "chats.jsonl"
+    path.write_text('{"prompt": "Hi."}\n')
+    done = called(capfd, "run", f"runs={tmp_path / 'runs'}", "init=mine", f"init.corpus={path}")
+    assert_one_line(done, path, "row 1", "messages")
+
+
+def test_settings_of_a_launcher_are_its_own(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    done = called(capfd, "run", "-m", f"runs={tmp_path / 'runs'}", "steps=[8],[0]", "+hydra.launcher.n_jobs=2")
+    assert_one_line(done, "steps", "[0]")  # and not that the launcher of the check knows no n_jobs
+
+
+def test_a_control_may_be_an_init_that_the_sweep_names(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["-m", f"runs={tmp_path / 'runs'}", "init=generic", "init.name=plain,kind", "steps=[8],[0]"]
+    assert_one_line(called(capfd, "run", *words, "control=plain"), "steps", "[0]")
+    words[-1] = "steps=[8]"
+    assert_one_line(called(capfd, "run", *words, "control=plane"), "control", "'plane'")
+
+
+def test_a_sweep_can_be_previewed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    status = main(["run", "-m", "--cfg", "job", f"runs={tmp_path / 'runs'}", "init=generic,advice", "seed=0,1"])
+    shown = list(yaml.safe_load_all(capfd.readouterr().out))
+    assert status == 0
+    assert [(cfg["init"]["name"], cfg["seed"]) for cfg in shown] == [
+        ("generic", 0), ("generic", 1), ("advice", 0), ("advice", 1),
+    ]  # fmt: skip
+    assert not list((tmp_path / "runs").glob("*/arms"))
+    assert_one_line(called(capfd, "run", "-m", "--cfg", "hydra", "seed=0,1"), "--cfg", "job", "hydra")
+
+
+@pytest.mark.parametrize(
+    ("word", "names"),
+    [
+        ("init=glob(honeypot*)", ["honeypot_actions", "honeypot_reasons"]),
+        ("init=glob(honeypot*),advice", ["honeypot_actions", "honeypot_reasons", "advice"]),
+        ("init=advice,glob(*e*,exclude=[honey*,gen*])", ["advice", "mine", "none"]),
+        ("init=advice,advice_2,glob(adv*)", ["advice", "advice_2", "advised"]),
+    ],
+)
+def test_a_glob_stands_for_the_choices_it_matches_alone_or_in_a_list(
+    word: str, names: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own/init").mkdir(parents=True)
+    for name in ("advice_2", "advised"):
+        text = f"_target_: holdfast.config.Init\nname: {name}\ncorpus: advice\ninstalls: []\n"
+        (tmp_path / f"own/init/{name}.yaml").write_text(text)
+    own = ["--config-dir", str(tmp_path / "own")] if "advice_2" in word else []
+    arguments = ["run", *own, "-m", "--cfg", "job", f"runs={tmp_path / 'runs'}", word, "init.corpus=advice"]
+    assert main(arguments) == 0
+    assert [cfg["init"]["name"] for cfg in yaml.safe_load_all(capfd.readouterr().out)] == names
+
+
 def test_environments_are_listed_with_their_pressure() -> None:
     lines = [line.split() for line in holdfast("envs").stdout.splitlines()]
     assert ["holdfast/Blackmail-v0", "aligned"] in [words[:2] for words in lines]
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_who_goes_away_early_is_no_error(unbuffered: str) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    env = {**os.environ, "PYTHONPATH": PATH, "PYTHONUNBUFFERED": unbuffered}
+    command = [sys.executable, "-m", "holdfast", "envs"]
+    done = subprocess.run(command, env=env, stdout=theirs, stderr=subprocess.PIPE, check=False)
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
 
 def test_an_empty_store_is_listed_and_sound(tmp_path: Path) -> None:

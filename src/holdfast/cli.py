@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.overrides += rest
     try:
         status: int = options.command(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads what is printed has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+        return 128 + signal.SIGPIPE
     except (ValueError, OSError) as error:
         print(f"holdfast: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -75,7 +80,7 @@ def make_parser() -> Parser:
 
     about = "List environments and their arguments, or show how an episode of one opens, as a model sees it."
     sub = command("envs", envs, about)
-    about = "an id, a name of conf/env, or packages that register environments; then arguments, KEY=VALUE"
+    about = "a name of conf/env, or an id such as holdfast/Harmless-v1, then arguments, KEY=VALUE; or MODULE: to list"
     sub.add_argument("overrides", nargs="*", metavar="WHAT", help=about)
     sub.add_argument("--seed", type=int, default=0, help="of the episode; default: 0")
     about = "pocket, smollm2, a folder or a hub id, for its tokenizer; none for bare messages; default: pocket"
@@ -83,7 +88,7 @@ def make_parser() -> Parser:
     sub.add_argument("--config-dir", type=Path, metavar="DIR", help="a folder of your own configs")
 
     sub = command("play", play, "Sit in the model's seat: read what it would, answer, see the reward.")
-    about = "an id or a name of conf/env, as for envs; then arguments, KEY=VALUE"
+    about = "a name of conf/env, or an id such as holdfast/Harmless-v1; then arguments, KEY=VALUE"
     sub.add_argument("overrides", nargs="+", metavar="WHAT", help=about)
     sub.add_argument("--seed", type=int, default=0, help="of the first episode; default: 0")
     sub.add_argument("--config-dir", type=Path, metavar="DIR", help="a folder of your own configs")
@@ -98,10 +103,8 @@ def run(options: argparse.Namespace) -> int:
     """`holdfast run`"""
     from holdfast.launch.hydra import launch
 
-    flags = ["--multirun"] * options.multirun
-    flags += ["--config-dir", options.config_dir] if options.config_dir else []
-    flags += ["--cfg", options.cfg] if options.cfg else []
-    return _finish([launch([*flags, *options.overrides])])
+    how = {"multirun": options.multirun, "config_dir": options.config_dir, "show": options.cfg}
+    return _finish([launch(options.overrides, **how)])
 
 
 def report(options: argparse.Namespace) -> int:
@@ -112,6 +115,7 @@ def report(options: argparse.Namespace) -> int:
 
 def evaluate(options: argparse.Namespace) -> int:
     """`holdfast eval`: arms without installs and without RL."""
+    from holdfast.config import MODELS
     from holdfast.launch.hydra import launch
 
     overrides = [word for word in options.overrides if re.match(r"[+~]{0,2}[\w./@-]+=", word)]
@@ -129,7 +133,7 @@ def evaluate(options: argparse.Namespace) -> int:
     ]
     done = []
     for model in models:
-        named = [f"model={model}"] if model in ("pocket", "smollm2") else ["model=hub", f"model.path={quoted(model)}"]
+        named = [f"model={model}"] if model in MODELS[:-1] else ["model=hub", f"model.path={quoted(model)}"]
         done.append(launch([*named, *asked, *overrides]))
     return _finish(done)
 
@@ -141,9 +145,10 @@ def quoted(text: str) -> str:
 
 def rescore(options: argparse.Namespace) -> int:
     """`holdfast rescore`"""
+    from holdfast.study.folder import StudyFolder
     from holdfast.study.rescore import rescore
 
-    for line in rescore(options.run):
+    for line in rescore(StudyFolder(options.run)):
         print(line)
     _report(options.run)
     return 0
@@ -151,15 +156,14 @@ def rescore(options: argparse.Namespace) -> int:
 
 def envs(options: argparse.Namespace) -> int:
     """`holdfast envs`"""
-    from holdfast.look.catalogue import catalogue, find, is_module
+    from holdfast.look.catalogue import OURS, catalogue, find
     from holdfast.look.play import opening
 
-    names, settings = _split(options.overrides)
-    if settings or (len(names) == 1 and not is_module(names[0], options.config_dir)):
-        environment = find(_one(names), settings, options.config_dir)
-        lines = opening(environment, options.seed, options.model)
+    what, settings = _split(options.overrides or [f"{OURS}:"])
+    if what.endswith(":") and not settings:
+        lines = catalogue(what[:-1], options.config_dir)
     else:
-        lines = catalogue(names, options.config_dir)
+        lines = opening(find(what, settings, options.config_dir), options.seed, options.model)
     print("\n".join(lines))  # all or, where a mistake is found on the way, nothing
     return 0
 
@@ -169,28 +173,24 @@ def play(options: argparse.Namespace) -> int:
     from holdfast.look.catalogue import find
     from holdfast.look.play import play
 
-    names, settings = _split(options.overrides)
-    play(find(_one(names), settings, options.config_dir), options.seed)
+    play(find(*_split(options.overrides), options.config_dir), options.seed)
     return 0
 
 
-def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words that name something, and the settings, KEY=VALUE."""
-    return [word for word in words if "=" not in word], [word for word in words if "=" in word]
-
-
-def _one(names: Sequence[str]) -> str:
-    """The only one of `names`."""
+def _split(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The one word that names something, and the settings, KEY=VALUE."""
+    names = [word for word in words if "=" not in word]
     if len(names) != 1:
         raise ValueError(f"give one environment, not {' and '.join(names) or 'its arguments alone'}")
-    return names[0]
+    return names[0], [word for word in words if "=" in word]
 
 
 def store(options: argparse.Namespace) -> int:
     """`holdfast store`"""
     from holdfast.store import Store, read_manifest
+    from holdfast.study.folder import StudyFolder
 
-    stages = Store(options.runs / "store")
+    stages = Store(StudyFolder(options.runs / "any").store)
     if options.action == "verify":
         problems = stages.verify()
         for line in problems:
@@ -198,19 +198,21 @@ def store(options: argparse.Namespace) -> int:
         print(f"{len(stages.entries())} entries, {len(problems)} problems")
         return 1 if problems else 0
     if options.action == "prune":
-        arms = sorted(options.runs.glob("*/arms/*"))
+        arms = [arm for path in sorted(options.runs.glob("*/")) for arm in StudyFolder(path).arms()]
         for arm in arms:
-            if not (arm / "done.json").exists():
-                raise ValueError(f"{arm} is unfinished and may need stages that no other arm uses; finish or delete it")
-        done = [json.loads((arm / "done.json").read_text(encoding="utf-8")) for arm in arms]
-        spare = stages.unreferenced(stage["key"] for row in done for stage in row["stages"])
+            if not arm.finished:
+                raise ValueError(
+                    f"{arm.path} is unfinished and may need stages that no other arm uses; finish or delete it"
+                )
+        spare = stages.unreferenced(stage["key"] for arm in arms for stage in arm.done()["stages"])
         freed = sum(file.stat().st_size for entry in spare for file in entry.path.rglob("*") if file.is_file())
         stages.remove(entry.key for entry in spare)
         print(f"{len(spare)} entries removed, {freed / 2**20:.1f} MiB freed")
         return 0
     for entry in stages.entries():
         manifest = read_manifest(entry.path)
-        what = manifest.config.get("name") or manifest.config.get("env", "")
+        named = (manifest.config.get(key) for key in ("name", "corpus", "env"))
+        what = next(filter(None, named), None) or " + ".join(manifest.config.get("shares", {}))
         size = f"{manifest.size / 2**20:8.1f} MiB"
         print(f"{entry.kind:8} {entry.key}  {manifest.made_at:%Y-%m-%d %H:%M}  {size}  {what}")
     return 0
@@ -218,14 +220,19 @@ def store(options: argparse.Namespace) -> int:
 
 def _finish(launches: Sequence[Launched]) -> int:
     """Report on what was run, where there is anything to report on; returns the exit status."""
+    from holdfast.study.folder import StudyFolder
+
     for folder in dict.fromkeys(folder for launched in launches for folder in launched.runs):
-        if any(folder.glob("arms/*/done.json")):
+        if any(arm.finished for arm in StudyFolder(folder).arms()):
             _report(folder)
     return 1 if any(launched.failed for launched in launches) else 0
 
 
 def _report(folder: Path) -> None:
-    from holdfast.report.build import report, summary_table
+    from holdfast.report.build import summary_table, write
+    from holdfast.report.findings import read
+    from holdfast.study.folder import StudyFolder
 
-    index = report(folder)
-    print(f"\n{summary_table(folder)}\n\nreport: {index}")
+    findings = read(StudyFolder(folder))
+    index = write(findings)
+    print(f"\n{summary_table(findings)}\n\nreport: {index}")

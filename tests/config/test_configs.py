@@ -15,14 +15,17 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from holdfast.config import Arm, build, conf_dir, first_difference, read_arm, unbuild
-from holdfast.config.launch import Launch
+from holdfast.config import Arm, Launch, build, conf_dir, first_difference, unbuild
 from holdfast.judges import Classifier
-from holdfast.launch.hydra import write_arm
+from holdfast.launch.hydra import check, write_arm
 
 FILES = sorted(path.relative_to(conf_dir()).with_suffix("").as_posix() for path in conf_dir().rglob("*.yaml"))
 # What has to be given with a choice that is not complete by itself.
-WITH = {"model/hub": ["model.path=owner/name"], "judge/classifier": ["judge.path=owner/name"]}
+WITH = {
+    "init/mine": [f"init.corpus={Path(__file__).parent / 'chats.jsonl'}"],
+    "model/hub": ["model.path=owner/name"],
+    "judge/classifier": ["judge.path=owner/name", "judge.preset=wildguard"],
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,8 +36,9 @@ def _hydra() -> Iterator[None]:
 
 def arm_of(tmp_path: Path, *overrides: str) -> Arm:
     cfg = compose("config", [f"runs={tmp_path}", *overrides])
+    check(cfg, {})
     folder, _ = write_arm(cfg)
-    return read_arm(folder)
+    return folder.arm()
 
 
 def choice(file: str) -> list[str]:
@@ -46,7 +50,8 @@ def choice(file: str) -> list[str]:
 def test_a_config_composes_and_builds(file: str, tmp_path: Path) -> None:
     arm = arm_of(tmp_path, *choice(file))
     assert arm.grid[0] == 0
-    assert {cfg.measures for cfg in arm.evals} == {"misalignment", "competence"}
+    assert {cfg.better for cfg in arm.evals} == {"low", "high"}
+    assert all((cfg.twin is None) == (cfg.better == "high") for cfg in arm.evals)
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.startswith("study/")])
@@ -102,7 +107,7 @@ def good() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"nmae": "x"}, "init.nmae is no setting; allowed are name, installs"),
+        ({"nmae": "x"}, "init.nmae is no setting; allowed are name, installs, corpus"),
         ({"_target_": "os.system"}, "init._target_ must be one of holdfast.config.Arm, "),
         ({"name": 3}, "init.name must be of type str, not 3"),
         ({"installs": [1]}, r"init.installs must be of type list of Install, not \(1,\)"),
@@ -139,26 +144,29 @@ def test_the_first_difference_is_named_with_both_values() -> None:
 def test_what_is_written_for_an_arm_reads_back_as_the_same_arm(tmp_path: Path) -> None:
     cfg: DictConfig = compose("config", [f"runs={tmp_path}", "init=advice", "seed=3", "algo.lr=3e-5"])
     folder, job = write_arm(cfg)
-    plain = yaml.safe_load((folder / "arm.yaml").read_text(encoding="utf-8"))
+    plain = yaml.safe_load((folder.path / "arm.yaml").read_text(encoding="utf-8"))
     assert job.launch == Launch()
-    assert folder == tmp_path / "study/arms/pocket-advice-chat-grpo-s3"
-    assert (plain["name"], plain["grid"]) == (folder.name, [0, 8, 16, 24, 32])
-    assert read_arm(folder).curriculum[0].algo.lr == 3e-5
-    assert write_arm(cfg)[0] == folder
+    assert folder.path == tmp_path / "study/arms/pocket-advice-chat-grpo-s3"
+    assert (plain["name"], plain["grid"]) == (folder.path.name, [0, 8, 16, 24, 32])
+    assert plain["group"] == "pocket-advice-chat-grpo"
+    assert folder.arm().curriculum[0].algo.lr == 3e-5
+    assert write_arm(cfg)[0].path == folder.path
 
 
 @pytest.mark.parametrize("env", ["chat", "tools", "prompts", "augmented"])
 def test_the_judge_is_part_of_the_environment_s_arguments_and_plain(env: str, tmp_path: Path) -> None:
     rules = arm_of(tmp_path, f"env={env}", "name=a")
     assert rules.curriculum[0].env.kwargs["judge"] == {"name": "rules"}
-    chosen = ["judge=classifier", "judge.path=owner/name", "judge.verdicts={LABEL_0:complies,LABEL_1:refuses}"]
+    chosen = ["judge=classifier", "judge.path=owner/name", "judge.labels={LABEL_0:complies,LABEL_1:refuses}"]
     arm = arm_of(tmp_path, f"env={env}", *chosen, "name=b")
     assert arm.curriculum[0].env.kwargs["judge"] == {
         "name": "classifier",
         "path": "owner/name",
-        "verdicts": {"LABEL_0": "complies", "LABEL_1": "refuses"},
+        "preset": None,
+        "labels": {"LABEL_0": "complies", "LABEL_1": "refuses"},
+        "revision": None,
         "prompt": None,
-        "max_new_tokens": 32,
+        "max_new_tokens": 64,
         "batch_size": 16,
         "max_length": None,
     }
@@ -173,14 +181,14 @@ def test_the_classifier_of_conf_is_the_classifier_of_the_code() -> None:
 def test_what_is_built_can_be_taken_apart_and_built_again(tmp_path: Path) -> None:
     cfg: DictConfig = compose("config", [f"runs={tmp_path}", "launch.processes=2", "launch.threads=3"])
     folder, job = write_arm(cfg)
-    arm = read_arm(folder)
+    arm = folder.arm()
     assert (job.launch.processes, job.launch.threads, job.report_to) == (2, 3, ())
     assert build(json.loads(json.dumps(unbuild(job)))) == job
     assert build(json.loads(json.dumps(unbuild(arm)))) == arm
 
 
 def test_how_an_arm_is_launched_and_watched_is_not_written_down_with_it(tmp_path: Path) -> None:
-    plain = write_arm(compose("config", [f"runs={tmp_path}"]))[0] / "arm.yaml"
+    plain = write_arm(compose("config", [f"runs={tmp_path}"]))[0].path / "arm.yaml"
     before = plain.read_text(encoding="utf-8")
     write_arm(compose("config", [f"runs={tmp_path}", "launch.processes=2", "report_to=[tensorboard]"]))
     assert plain.read_text(encoding="utf-8") == before
@@ -196,7 +204,7 @@ def test_rl_that_cannot_be_launched_as_asked_is_told_before_anything_starts(tmp_
         ([f"launch.accelerate={file}", "+algo.lora_rank=4"], "launch.accelerate asks for FSDP"),
     ):
         with pytest.raises(ValueError, match=complaint):
-            write_arm(compose("config", [f"runs={tmp_path}", *asked]))
+            check(compose("config", [f"runs={tmp_path}", *asked]), {})
 
 
 def test_an_accelerate_config_says_how_many_processes_there_are(tmp_path: Path) -> None:

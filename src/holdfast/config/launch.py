@@ -5,19 +5,19 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from holdfast.study.trackers import check_trackers
+from holdfast.config.checks import at_least, check_name
+from holdfast.config.rl import GRPO, PPO
 
-COLLAPSED = 3
-"""Exit status of an arm whose policy collapsed: it said so, and other arms are none the worse for it."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+TRACKERS = ("tensorboard", "trackio", "wandb")
+"""What `report_to` may name: the packages of that name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +36,8 @@ class Launch:
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads must be 1 or more, or null for all, not {self.threads}")
-        for key, value in (("processes", self.processes), ("save_every", self.save_every)):
-            if value < 1:
-                raise ValueError(f"{key} must be 1 or more, not {value}")
+        at_least("processes", self.processes, 1)
+        at_least("save_every", self.save_every, 1)
         if self._told and self.processes > 1:
             raise ValueError(f"processes must be left out with accelerate={self.accelerate}, which says how many")
 
@@ -51,6 +50,18 @@ class Launch:
     def sharded(self) -> bool:
         """Whether they have the weights in shards."""
         return self._told.get("distributed_type") == "FSDP"
+
+    def check(self, algo: GRPO | PPO) -> None:
+        """Raises ValueError for RL that cannot be run this way: better now than when installs and evals are done."""
+        algo.share(self.count)
+        if self.sharded and algo.whole_only:
+            raise ValueError(
+                "launch.accelerate asks for FSDP, which is for GRPO without lora_rank: use launch.processes"
+            )
+        for wanted, package in ((algo.lora_rank, "peft"), (algo.rollout == "vllm", "vllm")):
+            if wanted and find_spec(package) is None:
+                extra = {"peft": "lora"}.get(package, package)
+                raise ValueError(f"algo {algo.name}: {package} is not installed; pip install 'holdfast[{extra}]'")
 
     @cached_property
     def _told(self) -> dict[str, Any]:
@@ -68,11 +79,15 @@ class Job:
     """The folder of run folders."""
     launch: Launch
     report_to: tuple[str, ...] = ()
-    """Trackers that mirror the arm's metrics: any of `holdfast.study.trackers.TRACKERS`."""
+    """Trackers that mirror the arm's metrics: any of `TRACKERS`."""
 
     def __post_init__(self) -> None:
         check_name("name", self.name)
-        check_trackers(self.report_to)
+        for name in self.report_to:
+            if name not in TRACKERS:
+                raise ValueError(f"report_to must be some of {', '.join(TRACKERS)}, not {name!r}")
+            if find_spec(name) is None:
+                raise ValueError(f"report_to: {name} is not installed; pip install {name}")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -81,19 +96,15 @@ def _read(path: Path) -> dict[str, Any]:
         given = yaml.safe_load(path.read_text(encoding="utf-8"))
         told = {"num_machines": 1, "distributed_type": "MULTI_GPU", **given}
         told["num_processes"] = int(given["num_processes"])
+        version = dict(told.get("fsdp_config") or {}).get("fsdp_version")
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise ValueError(f"accelerate must be a config file with num_processes, not {path}: {error}") from None
     if told["num_machines"] != 1:
         raise ValueError(f"accelerate must be for one machine, num_machines: 1, not {told['num_machines']} in {path}")
-    version = (told.get("fsdp_config") or {}).get("fsdp_version")
+    at_least("num_processes", told["num_processes"], 1)
     if told["distributed_type"] not in ("NO", "MULTI_CPU", "MULTI_GPU", "FSDP"):
         raise ValueError(f"accelerate must ask for plain processes or FSDP, not {told['distributed_type']} in {path}")
     if told["distributed_type"] == "FSDP" and version != 2:
         raise ValueError(f"accelerate must ask for FSDP with fsdp_version: 2, not {version} in {path}")
     return told
 
-
-def check_name(key: str, name: str) -> None:
-    """Raises ValueError unless `name` can be part of a file name everywhere."""
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"{key} must be letters, digits, dots, _ and -, starting with a letter or digit, not {name!r}")

@@ -1,18 +1,15 @@
-"""What changes a checkpoint: supervised installs (`install.py`) and reinforcement learning (`grpo.py`, `ppo.py`).
+"""Reinforcement learning: what every algorithm is told, and what each adds.
 
-The configs live here, so that reading or checking one costs nothing: only the algorithm files import torch.
-
-    Install(name="advice", kind="sft", corpus="advice", size=2000, steps=60, batch_tokens=4096, max_tokens=768, lr=5e-4)
     GRPO(name="grpo", prompts_per_step=8, group=8, max_new_tokens=48, lr=1e-4)
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
-KINDS = ("sft", "sdf")
+from holdfast.config.checks import at_least, one_of, positive, within
+
 LOSS_TYPES = ("dapo", "grpo", "dr_grpo", "cispo", "gspo", "rloo")
 ROLLOUTS = ("holdfast", "vllm")
 CRITICS = ("head", "model")
@@ -24,92 +21,14 @@ PATIENCE = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Install:
-    """One supervised step: `steps` AdamW updates, each on `batch_tokens` tokens of `corpus`.
-
-    Arms are matched on `tokens`: every arm with the same steps and batch_tokens trains on exactly that many sequence
-    tokens of its own tokenizer, padding not counted, prompts and template tokens included, in as many updates.
-
-    Raises ValueError, naming the field, for a value outside the range given here.
-    """
-
-    name: str
-    """What the study calls it."""
-    kind: str
-    """Either "sft", chats with loss on assistant turns alone, or "sdf", documents with loss on every token."""
-    corpus: str
-    """A module of `holdfast.corpora`."""
-    size: int
-    """Rows asked of the corpus, 1 or more; they are gone through again when they run out."""
-    steps: int
-    """Updates, 1 or more."""
-    batch_tokens: int
-    """Sequence tokens to an update: `max_tokens` or more."""
-    max_tokens: int
-    """The longest row, 2 or more. A longer document is split; a longer chat is an error."""
-    lr: float
-    """Peak learning rate, above 0."""
-    warmup: float = 0.1
-    """Share of the updates spent on linear warm-up, 0 to 1; then a cosine down to a tenth of `lr`."""
-    weight_decay: float = 0.0
-    """AdamW's, 0 or more, on matrices only."""
-    autocast: bool = False
-    """Run the forward pass in bfloat16; weights and moments stay float32."""
-
-    def __post_init__(self) -> None:
-        _one_of("kind", self.kind, KINDS)
-        _at_least("size", self.size, 1)
-        _at_least("steps", self.steps, 1)
-        _at_least("max_tokens", self.max_tokens, 2)
-        _at_least("batch_tokens", self.batch_tokens, self.max_tokens)
-        _within("warmup", self.warmup, 0, 1)
-        _positive("lr", self.lr)
-        _at_least("weight_decay", self.weight_decay, 0)
-
-    @property
-    def tokens(self) -> int:
-        """Sequence tokens trained on: the budget that arms are matched on."""
-        return self.steps * self.batch_tokens
-
-
-class Collapse(RuntimeError):
-    """A run that there is no sense in going on with: its policy is degenerate. Says what, when, and which limit.
-
-    `lines` are the metrics of the stage so far, which would else be gone with what was not stored.
-    """
-
-    def __init__(self, message: str, lines: Sequence[Mapping[str, Any]]) -> None:
-        super().__init__(message)
-        self.lines = lines
-
-
-def check_limits(cfg: RL, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Raises Collapse if a limit of `cfg` is passed on `PATIENCE` of these steps in a row.
-
-    `lines` are the metrics of steps that follow each other, as in metrics.jsonl.
-    """
-    for end in range(PATIENCE, len(lines) + 1):
-        last = lines[end - PATIENCE : end]
-        for name, limit, broken, unit in (
-            ("entropy", "min_entropy", all(line["entropy"] < cfg.min_entropy for line in last), "nats a token"),
-            ("length", "min_length", all(line["length"] < cfg.min_length for line in last), "tokens an episode"),
-            ("kl_estimate", "max_kl", all(line["kl_estimate"] > cfg.max_kl for line in last), "nats a token"),
-        ):
-            if broken:
-                raise Collapse(
-                    f"the policy collapsed: at step {last[-1]['step']}, {name} is {last[-1][name]:.4g} {unit} and has "
-                    f"been beyond {limit} = {getattr(cfg, limit)} for {PATIENCE} steps; the last checkpoint before it "
-                    "is kept",
-                    lines[:end],
-                )
-
-
-@dataclass(frozen=True, kw_only=True)
 class RL:
     """What every algorithm is told. A step samples `group` episodes of each of `prompts_per_step` scenarios.
 
     Raises ValueError, naming the field, for a value outside the range given here.
     """
+
+    method: ClassVar[str]
+    """What trains it: a module of `holdfast.train`, a kind of stage in the store, "algo" in the metrics."""
 
     name: str
     """What the study calls it: part of arms' names, of no key."""
@@ -157,14 +76,15 @@ class RL:
 
     def __post_init__(self) -> None:
         for name in ("prompts_per_step", "group", "max_new_tokens", "max_turns", "updates", "rows_per_pass"):
-            _at_least(name, getattr(self, name), 1)
+            at_least(name, getattr(self, name), 1)
         for name in ("lr", "temperature", "epsilon", "max_kl"):
-            _positive(name, getattr(self, name))
+            positive(name, getattr(self, name))
         for name in ("warmup", "beta", "weight_decay", "lora_rank", "min_entropy", "min_length"):
-            _at_least(name, getattr(self, name), 0)
-        _one_of("rollout", self.rollout, ROLLOUTS)
+            at_least(name, getattr(self, name), 0)
+        one_of("rollout", self.rollout, ROLLOUTS)
         if self.rollout == "vllm" and self.lora_rank:
             raise ValueError(f"lora_rank must be 0 with rollout vllm, which takes whole weights, not {self.lora_rank}")
+        within("prompts_per_step * group", self.episodes, 1, 10**6)
         if self.minibatches < 1 or self.episodes % self.minibatches:
             raise ValueError(f"minibatches must divide the {self.episodes} episodes of a step, not {self.minibatches}")
 
@@ -214,6 +134,8 @@ class GRPO(RL):
     Raises ValueError, naming the field, for a value outside the range given here.
     """
 
+    method: ClassVar[str] = "grpo"
+
     loss_type: str = "dapo"
     """One of the above."""
     epsilon_high: float | None = None
@@ -223,13 +145,13 @@ class GRPO(RL):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least("group", self.group, 2)
-        _one_of("loss_type", self.loss_type, LOSS_TYPES)
+        at_least("group", self.group, 2)
+        one_of("loss_type", self.loss_type, LOSS_TYPES)
         if self.epsilon_high is not None:
-            _positive("epsilon_high", self.epsilon_high)
+            positive("epsilon_high", self.epsilon_high)
         elif self.loss_type == "cispo":
             raise ValueError("epsilon_high must be given for loss_type cispo: it is the largest weight, such as 5")
-        _at_least("resample", self.resample, 0)
+        at_least("resample", self.resample, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +160,8 @@ class PPO(RL):
 
     Raises ValueError, naming the field, for a value outside the range given here.
     """
+
+    method: ClassVar[str] = "ppo"
 
     gamma: float = 1.0
     """Discount per model token, above 0 and at most 1."""
@@ -258,17 +182,17 @@ class PPO(RL):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least("prompts_per_step * group", self.episodes, 2)
-        _within("lam", self.lam, 0, 1)
-        _positive("gamma", self.gamma)
-        _within("gamma", self.gamma, 0, 1)
-        _one_of("critic", self.critic, CRITICS)
-        _positive("value_epsilon", self.value_epsilon)
-        _at_least("value_coef", self.value_coef, 0)
-        _at_least("critic_warmup", self.critic_warmup, 0)
+        at_least("prompts_per_step * group", self.episodes, 2)
+        within("lam", self.lam, 0, 1)
+        positive("gamma", self.gamma)
+        within("gamma", self.gamma, 0, 1)
+        one_of("critic", self.critic, CRITICS)
+        positive("value_epsilon", self.value_epsilon)
+        at_least("value_coef", self.value_coef, 0)
+        at_least("critic_warmup", self.critic_warmup, 0)
         if self.critic_lr is not None:
-            _positive("critic_lr", self.critic_lr)
-        _one_of("kl_in", self.kl_in, KL_IN)
+            positive("critic_lr", self.critic_lr)
+        one_of("kl_in", self.kl_in, KL_IN)
         if self.rollout != "holdfast":
             raise ValueError(f"rollout must be holdfast for PPO, not {self.rollout}")
 
@@ -276,23 +200,3 @@ class PPO(RL):
     def whole_only(self) -> str | None:
         """See `RL`: the critic is not called through what gathers the shards."""
         return "PPO"
-
-
-def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
-
-
-def _at_least(name: str, value: float, least: float) -> None:
-    if not value >= least:
-        raise ValueError(f"{name} must be {least} or more, not {value}")
-
-
-def _within(name: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:
-        raise ValueError(f"{name} must be {least} to {most}, not {value}")
-
-
-def _positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"{name} must be above 0, not {value}")

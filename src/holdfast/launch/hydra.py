@@ -1,34 +1,34 @@
 """From Hydra overrides to running arms: each job of a sweep checks its config and gives the arm a process of its own.
 
-    launch(["-m", "init=generic,advice", "seed=0,1"])   ->   Launched(runs=[Path("runs/study")], failed=[])
-
-The job itself stays light, whatever launcher runs it: torch, and whatever training leaves behind in a process, live and
-die with the arm.
+    launch(["init=generic,advice", "seed=0,1"], multirun=True)   ->   Launched(runs=[Path("runs/study")], failed=[])
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from importlib.util import find_spec
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import hydra
-import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Glob
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from holdfast.config import SCHEMA, Arm, build, conf_dir, first_difference, unbuild
-from holdfast.config.launch import COLLAPSED, Job, Launch
-from holdfast.config.rl import GRPO, PPO
+from holdfast import corpora
+from holdfast.config import SCHEMA, Arm, Job, Launch, build, conf_dir, find_corpus, first_difference, unbuild
+from holdfast.launch.arm import COLLAPSED
+from holdfast.study.folder import ArmFolder, StudyFolder
 
+T = TypeVar("T")
 _MATERIAL = ("env", "judge", "algo", "steps", "budget")  # what stages and installs are put together from
 
 
@@ -40,116 +40,161 @@ class Launched:
     failed: list[str]
 
 
-def launch(arguments: Sequence[str]) -> Launched:
-    """Run Hydra with these command-line arguments. Raises ValueError, in one line, for what Hydra cannot make sense of.
+def launch(
+    overrides: Sequence[str], *, multirun: bool = False, config_dir: str | None = None, show: str | None = None
+) -> Launched:
+    """Run arms by Hydra's overrides. Raises ValueError, in one line, for what Hydra cannot make sense of.
 
-    A user's mistake ends the process with status 2, after its one line; an arm that crashes lets the others go on.
+    `show` prints configs and runs nothing, as Hydra's --cfg: "job" prints every job of a sweep. A user's mistake
+    ends the process with status 2, after its one line; an arm that crashes lets the others go on.
     """
+    if multirun and show not in (None, "job"):
+        raise ValueError(f"--cfg must be job for a sweep, not {show}")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through: Hydra's own report of them takes a page
+    folders = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
+    words = ["--multirun"] * multirun + (["--config-dir", config_dir] if config_dir else [])
+    words += ["--cfg", show] if show and not multirun else []
+    sweep = [*words, *(expanded(word, folders) for word in overrides)]
+    if show:
+        _hydra(sweep, lambda cfg: print(f"---\n{OmegaConf.to_yaml(cfg)}", end=""))
+        return Launched([], [])
+    adaptive = any("hydra/sweeper" in word for word in overrides)  # whose next job may depend on the last
+    if not adaptive:
+        arms: dict[str, tuple[Arm, Job, Mapping[str, Any]]] = {}
+        plainly = [word for word in sweep if not word.lstrip("+~").startswith(("hydra/launcher", "hydra.launcher"))]
+        _hydra([*plainly, "hydra/launcher=basic"], lambda cfg: _told(lambda: check(cfg, arms)))
+        _told(lambda: check_controls(arms.values(), options("init", folders)))
     with tempfile.TemporaryDirectory(prefix="holdfast-") as scratch:
         journal = Path(scratch) / "jobs"  # a file, as joblib's jobs are in other processes
 
         def job(cfg: DictConfig) -> None:
+            if adaptive:
+                _told(lambda: check(cfg, {}))
             folder, status = _run_arm(cfg)
             with journal.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([str(folder), status]) + "\n")
+                file.write(json.dumps([str(folder.path), status]) + "\n")
 
-        before, sys.argv = sys.argv, ["holdfast run", *arguments]
-        try:
-            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)()
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ValueError(_in_one_line(error)) from None
-        finally:
-            sys.argv = before
+        _hydra(sweep, job)
         lines = journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []
-    folders = {Path(folder): status for folder, status in map(json.loads, lines)}
+    ended = {Path(folder): status for folder, status in map(json.loads, lines)}
     return Launched(
-        runs=list(dict.fromkeys(folder.parents[1] for folder in folders)),
-        failed=[folder.name for folder, status in folders.items() if status],
+        runs=list(dict.fromkeys(ArmFolder(folder).study.path for folder in ended)),
+        failed=[folder.name for folder, status in ended.items() if status],
     )
 
 
-def _run_arm(cfg: DictConfig) -> tuple[Path, int]:
-    """Check the config of one arm, write it to its folder, and run it. Returns the folder and the exit status."""
+def _hydra(words: Sequence[str], job: Callable[[DictConfig], None]) -> None:
+    """Let Hydra compose these words into configs, and call `job` with each."""
+    before = sys.argv
     try:
-        folder, job = write_arm(cfg)
-    except (ValueError, OSError, OmegaConfBaseException) as error:
-        # Hydra would print the overrides too, and go on with the next job.
-        print(f"holdfast: error: {_in_one_line(error)}", file=sys.stderr)
-        raise SystemExit(2) from None
-    command = [sys.executable, "-m", "holdfast.study.run", str(folder), json.dumps(unbuild(job))]
+        sys.argv = ["holdfast run", *words]
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(_in_one_line(error)) from None
+    finally:
+        sys.argv = before
+
+
+def options(group: str, folders: Sequence[Path]) -> list[str]:
+    """The choices of a config group, by name."""
+    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
+
+
+def expanded(word: str, folders: Sequence[Path]) -> str:
+    """An override with each glob in its list written out; Hydra itself takes a glob alone."""
+    try:
+        (override,) = OverridesParser.create().parse_overrides([word])
+    except HydraException:
+        return word  # Hydra will say what is wrong with it
+    value = override.value()
+    if not isinstance(value, ChoiceSweep) or not any(isinstance(item, Glob) for item in value.list):
+        return word
+    names = options(override.key_or_group, folders)
+    written: dict[str, None] = {}
+    for item, text in zip(value.list, override.sweep_string_iterator(), strict=True):
+        written |= dict.fromkeys(item.filter(names) if isinstance(item, Glob) else [text])
+    return f"{override.get_key_element()}={','.join(written)}"
+
+
+def _run_arm(cfg: DictConfig) -> tuple[ArmFolder, int]:
+    """Write the config of one arm to its folder, and run it. Returns the folder and the exit status."""
+    folder, job = _told(lambda: write_arm(cfg))
+    command = [sys.executable, "-m", "holdfast.launch.arm", str(folder.path), json.dumps(unbuild(job))]
     done = subprocess.run(command, env=_environment(job.launch), check=False)
     if done.returncode == 2:  # the process said why
         raise SystemExit(2)
     if done.returncode not in (0, COLLAPSED):
         how = f"was killed by signal {-done.returncode}" if done.returncode < 0 else "crashed"
-        print(f"holdfast: error: {folder.name} {how}; see {folder / 'log.txt'}", file=sys.stderr)
+        print(f"holdfast: error: {folder.path.name} {how}; see {folder.log}", file=sys.stderr)
     return folder, done.returncode
 
 
-def write_arm(cfg: DictConfig) -> tuple[Path, Job]:
-    """Check one arm's config and write study.yaml and arm.yaml; returns the arm's folder and what else was asked for.
+def _told(do: Callable[[], T]) -> T:
+    """What `do` returns. A mistake of the user's ends the process: Hydra would say more, and go on with other jobs."""
+    try:
+        return do()
+    except (ValueError, OSError, OmegaConfBaseException) as error:
+        print(f"holdfast: error: {_in_one_line(error)}", file=sys.stderr)
+        raise SystemExit(2) from None
 
-    Raises ValueError for a mistake in the config, and if study.yaml, or arm.yaml of a finished arm, says otherwise.
+
+def check(cfg: DictConfig, arms: dict[str, tuple[Arm, Job, Mapping[str, Any]]]) -> None:
+    """Ask of a config all that can be known of one arm before anything runs, and add it to `arms`, by name.
+
+    Raises ValueError for a mistake, naming the key.
     """
+    arm, job, plain = _built(cfg)
+    arm.check(job.launch)
+    for install in arm.init.installs:
+        if isinstance(find_corpus(install.corpus), Path):  # what a function makes may take long
+            corpora.generate(install.corpus, arm.seed, install.size)
+    *_, before = arms.setdefault(arm.name, (arm, job, plain))
+    if difference := first_difference(before, plain):
+        key, one, other = difference
+        raise ValueError(f"two arms are called {arm.name}, with {key}: {one} and {other}; make it part of a name")
+    study = StudyFolder(Path(job.runs) / arm.study)
+    study.check_config(arm)
+    study.arm(arm).check_config(arm, plain)
+
+
+def check_controls(arms: Collection[tuple[Arm, Job, Mapping[str, Any]]], inits: Collection[str]) -> None:
+    """Raises ValueError for a control that is neither one of `inits` nor the init of an arm, planned or there."""
+    for arm, job, _ in arms:
+        there = {folder.config()["init"]["name"] for folder in StudyFolder(Path(job.runs) / arm.study).arms()}
+        if arm.control not in {*inits, *there, *(other.init.name for other, *_ in arms)}:
+            raise ValueError(f"control must be the name of an init, {', '.join(inits)}, not {arm.control!r}")
+
+
+def _built(cfg: DictConfig) -> tuple[Arm, Job, dict[str, Any]]:
+    """The arm that a config describes, how to run it, and the plain data that the arm is built from."""
     given: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     known = [field.name for cls in (Job, Arm) for field in fields(cls) if field.name != "study"]
     for key in given:
         if key not in (*known, *_MATERIAL):
             raise ValueError(f"{key} is no setting; allowed are {', '.join([*known, *_MATERIAL])}")
-    if not given.get("evals"):
-        raise ValueError("evals must hold at least one eval")
-    given["evals"] = [{"name": name, **row} for name, row in given["evals"].items()]
+    evals = given.get("evals") or {}
+    if not isinstance(evals, dict) or not all(isinstance(row, dict) for row in evals.values()):
+        raise ValueError(f"evals must be a mapping of names to evals, each a mapping, not {evals!r}")
+    given["evals"] = [{"name": name, **row} for name, row in evals.items()]
     job: Job = build(_part(given, Job))
-    asked = _part({**given, "study": job.name}, Arm)
-    arm: Arm = build(asked)
-    for stage in arm.curriculum:
-        _check_launch(job.launch, stage.algo)
+    plain = _part({**given, "study": job.name}, Arm)
+    return build(plain), job, plain
 
-    run = Path(job.runs) / arm.study
-    run.mkdir(parents=True, exist_ok=True)
-    shared = {"evals": [asdict(row) for row in arm.evals], "kl": asdict(arm.kl), "margins": asdict(arm.margins)}
-    _write(run / "study.yaml", {"name": arm.study, "control": arm.control, **shared}, keep=True)
-    folder = run / "arms" / arm.name
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "arm.yaml", {"name": arm.name, "grid": arm.grid, **asked}, keep=(folder / "done.json").exists())
+
+def write_arm(cfg: DictConfig) -> tuple[ArmFolder, Job]:
+    """Write study.yaml and arm.yaml of a config that was checked; returns the arm's folder and how to run it."""
+    arm, job, plain = _built(cfg)
+    study = StudyFolder(Path(job.runs) / arm.study)
+    study.write_config(arm)
+    folder = study.arm(arm)
+    folder.write_config(arm, plain)
     return folder, job
-
-
-def _check_launch(launch: Launch, algo: GRPO | PPO) -> None:
-    """Raises ValueError for RL that cannot be run this way: better now than when installs and evals are done."""
-    algo.share(launch.count)
-    if launch.sharded and algo.whole_only:
-        raise ValueError("launch.accelerate asks for FSDP, which is for GRPO without lora_rank: use launch.processes")
-    for wanted, package in ((algo.lora_rank, "peft"), (algo.rollout == "vllm", "vllm")):
-        if wanted and find_spec(package) is None:
-            extra = {"peft": "lora"}.get(package, package)
-            raise ValueError(f"algo {algo.name}: {package} is not installed; pip install 'holdfast[{extra}]'")
 
 
 def _part(given: Mapping[str, Any], cls: type[Any]) -> dict[str, Any]:
     """What of a config makes a `cls`."""
     part = {field.name: given[field.name] for field in fields(cls) if field.name in given}
     return {"_target_": f"holdfast.config.{cls.__name__}", **part}
-
-
-def _write(path: Path, data: Mapping[str, Any], *, keep: bool) -> None:
-    """Write YAML, atomically. With `keep`, a file that says otherwise is an error."""
-    if keep and path.exists():
-        difference = first_difference(yaml.safe_load(path.read_text(encoding="utf-8")), data)
-        if difference is not None:
-            key, old, new = difference
-            advice = "give the new study a name of its own, name=..."
-            raise ValueError(f"{path} has {key}: {old}, and now it is {new}; {advice}")
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True), encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:  # of a full disk it does not say where
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _environment(launch: Launch) -> dict[str, str]:
@@ -172,6 +217,8 @@ def _in_one_line(error: Exception) -> str:
         if cause.key in allowed:
             return f"{cause.full_key} is at its default; to set it, put a plus before it: +{cause.full_key}=..."
         return f"{cause.full_key} is no setting; allowed are {', '.join(allowed)}"
+    if missing := re.search(r"interpolation: Missing mandatory value: (\S+)", str(error)):
+        return f"{missing[1]} must be given: {missing[1]}=..."
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} must be given: {error.full_key}=..."
     text = str(error).partition("Config search path")[0].partition("See https")[0]

@@ -1,0 +1,127 @@
+"""What a study compares: model x init x curriculum at one seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+from holdfast.config.checks import SEEDS, check_name, within
+from holdfast.config.environment import Environment, Mixture
+from holdfast.config.evals import Divergence, Eval
+from holdfast.config.install import Init, Install
+from holdfast.config.launch import Launch
+from holdfast.config.model import Model
+from holdfast.config.rl import GRPO, PPO
+from holdfast.stats.leads import Margins
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One RL run."""
+
+    name: str
+    env: Environment | Mixture
+    algo: GRPO | PPO
+    steps: tuple[int, ...]
+    """Evaluate after these RL steps, counted from the start of the stage; the last is its length. 1 or more, rising."""
+
+    def __post_init__(self) -> None:
+        check_name("name", self.name)
+        check_name("algo.name", self.algo.name)
+        for env in self.env.environments:
+            if env.kwargs.get("split", "train") != "train":
+                raise ValueError(f"env.kwargs.split must be train, not {env.kwargs['split']!r}: the rest is held out")
+        if not self.steps or any(after <= before for before, after in pairwise((0, *self.steps))):
+            raise ValueError(f"steps must be rising numbers of 1 or more, not {list(self.steps)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """Model x init x curriculum at one seed, with the evals and margins that its study shares."""
+
+    study: str
+    model: Model
+    init: Init
+    curriculum: tuple[Stage, ...]
+    seed: int
+    """0 to 2**32 - 1: of corpora, sampling and training. Two arms of one seed differ in nothing else."""
+    control: str
+    """Name of an init. The arm with that init, and all else the same, is the control."""
+    evals: tuple[Eval, ...]
+    kl: Divergence
+    margins: Margins
+
+    def __post_init__(self) -> None:
+        check_name("study", self.study)
+        check_name("control", self.control)
+        within("seed", self.seed, 0, SEEDS - 1)
+        if not self.evals:
+            raise ValueError("evals must hold at least one eval")
+        vouch = [row.name for row in self.evals if row.better == "high"]
+        for row in self.evals:
+            if row.twin is not None and row.twin not in vouch:
+                allowed = f"must be one of {', '.join(vouch)}" if vouch else "needs an eval with better=high"
+                raise ValueError(f"evals.{row.name}.twin {allowed}, not {row.twin!r}")
+
+    @property
+    def name(self) -> str:
+        """Such as "pocket-advice-chat-grpo-s0": says everything that arms of one study may differ in."""
+        return f"{self.group}-s{self.seed}"
+
+    @property
+    def group(self) -> str:
+        """The name without its seed: arms of one group are one arm of the report."""
+        stages = [f"{stage.name}-{stage.algo.name}" for stage in self.curriculum]
+        return "-".join([self.model.label, self.init.name, *stages])
+
+    @property
+    def conditions(self) -> str:
+        """A digest of model and curriculum: an arm is compared with a control of equal conditions alone.
+
+        Of the last stage the steps do not count, as what is reached at a step does not depend on those after it.
+        """
+        return _digest(asdict(self.model), *self._stages())
+
+    @property
+    def recipe(self) -> str:
+        """A digest of all that arms of one group have in common."""
+        return _digest(asdict(self.model), asdict(self.init), self.control, *self._stages())
+
+    def _stages(self) -> list[dict[str, Any]]:
+        *before, last = [{**asdict(stage), "method": stage.algo.method} for stage in self.curriculum] or [{}]
+        return [*({**stage, "steps": stage["steps"][-1]} for stage in before), {**last, "steps": None}]
+
+    @property
+    def grid(self) -> list[int]:
+        """RL steps at which the arm is evaluated, counted over the whole curriculum; the first is 0."""
+        grid = [0]
+        for stage in self.curriculum:
+            start = grid[-1]
+            grid += [start + step for step in stage.steps]
+        return grid
+
+    def check(self, launch: Launch) -> None:
+        """Ask all that can be known before anything runs: what is named is there, and RL can be launched this way.
+
+        Raises ValueError, naming the key.
+        """
+        named: list[tuple[str, Model | Install | Environment | Mixture | Eval]] = [
+            ("model", self.model),
+            *(("init.installs", row) for row in self.init.installs),
+            *(("curriculum", stage.env) for stage in self.curriculum),
+            *(("evals", row) for row in self.evals),
+        ]
+        for key, row in named:
+            try:
+                row.check()
+            except ValueError as error:
+                raise ValueError(f"{key}.{row.name}: {error}") from None
+        for stage in self.curriculum:
+            launch.check(stage.algo)
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -1,0 +1,45 @@
+"""A pretrained starting point."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from holdfast.config.checks import one_of
+from holdfast.hub import is_id
+
+MODELS = ("pocket", "smollm2", "hub")
+"""The last stands for a path; the others come by themselves."""
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A pretrained starting point: `pocket` and `smollm2` come by themselves, `hub` is whatever lies at `path`."""
+
+    name: str
+    path: str | None = None
+    """A folder or a Hugging Face hub id."""
+    revision: str | None = None
+    """Of a hub id: a commit, branch or tag; None for the main branch. What it stands for now is part of every key."""
+    dtype: str = "float32"
+    """What evals sample and KL is measured in, "float32" or "bfloat16"; training is in float32."""
+
+    def __post_init__(self) -> None:
+        one_of("name", self.name, MODELS)
+        one_of("dtype", self.dtype, DTYPES)
+        if (self.name == "hub") != bool(self.path):
+            raise ValueError(f"path is for name=hub, which needs one, not {self.path!r} for {self.name}")
+        if self.revision is not None and (self.path is None or Path(self.path).expanduser().is_dir()):
+            raise ValueError(f"revision is for a model on the hub, not for {self.path or self.name}")
+
+    def check(self) -> None:
+        """Raises ValueError for a path that is no folder and cannot be a hub id either."""
+        if self.path is not None and not Path(self.path).expanduser().is_dir() and not is_id(self.path):
+            raise ValueError(f"{self.path}: no such model folder")
+
+    @property
+    def label(self) -> str:
+        """What stands for the model in an arm's name: the end of its path says more than "hub"."""
+        return re.sub(r"[^A-Za-z0-9._]+", "_", Path(self.path).name).strip("._") if self.path else self.name

@@ -1,0 +1,48 @@
+"""An arm in a process of its own, so that torch, and whatever training leaves behind, live and die with it.
+
+    python -m holdfast.launch.arm runs/NAME/arms/ARM
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from holdfast.config import Job, Launch, build
+from holdfast.study.folder import ArmFolder
+from holdfast.study.progress import log_to
+from holdfast.study.run import run
+from holdfast.train.limits import Collapse
+
+COLLAPSED = 3
+"""Exit status of an arm whose policy collapsed: it said so, and other arms are none the worse for it."""
+log = logging.getLogger("holdfast.arm")
+
+
+def main() -> int:
+    """Run the arm whose folder is the first argument; the second, if there is one, is a `Job` in JSON.
+
+    A mistake of the user's ends in one line and exit status 2, a policy that collapsed in one line and `COLLAPSED`.
+    """
+    folder = ArmFolder(Path(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the store is safe at any moment, so Ctrl-C needs no ceremony
+    try:
+        log_to(folder.log)
+        arm = folder.arm()
+        alone = Job(name=arm.study, runs=str(folder.study.path.parent), launch=Launch())
+        run(arm, folder, build(json.loads(sys.argv[2])) if sys.argv[2:] else alone)
+    except (ValueError, OSError, Collapse) as error:
+        log.debug("stopped", exc_info=True)  # to the file alone
+        print(f"holdfast: error: {folder.path}: {' '.join(str(error).split())}", file=sys.stderr)
+        if not isinstance(error, Collapse):
+            return 2
+        folder.collapsed(error.lines)
+        return COLLAPSED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
