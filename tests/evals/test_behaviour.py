@@ -9,10 +9,10 @@ import gymnasium
 import pytest
 
 from holdfast.chat import ChatEnv, Message, Outcome, Reply, Scene, Turn
-from holdfast.config import Eval
+from holdfast.config import Behaviour
 from holdfast.evals.behaviour import run
-from holdfast.evals.scoring import rescore
-from holdfast.policy.checkpoint import fingerprint, load
+from holdfast.evals.scoring import replayed
+from holdfast.policy.checkpoint import Checkpoint
 from holdfast.records import Record, read_records, write_records
 
 
@@ -50,9 +50,14 @@ gymnasium.register(id="behaviour_test/Verdict-v0", entry_point=Verdict)
 gymnasium.register(id="behaviour_test/Reworded-v0", entry_point=Reworded)
 
 
-def evaluation(**changes: Any) -> Eval:
-    base = {"name": "verdict", "env": "behaviour_test/Verdict-v0", "measures": "misalignment"}
-    return Eval(**{**base, "scenarios": 4, "samples": 3, "max_new_tokens": 12, **changes})
+@pytest.fixture(scope="module")
+def loaded(checkpoint: Path) -> Checkpoint:
+    return Checkpoint.read(checkpoint)
+
+
+def evaluation(**changes: Any) -> Behaviour:
+    base = {"name": "verdict", "env": "behaviour_test/Verdict-v0", "better": "low"}
+    return Behaviour(**{**base, "scenarios": 4, "samples": 3, "max_new_tokens": 12, **changes})
 
 
 def stored(
@@ -68,7 +73,7 @@ def stored(
         family="rain",
         scenario=1,
         sample=0,
-        value=None,
+        score=None,
         reason="unfinished: too many turns",
         measures={},
         finish=finish,
@@ -80,12 +85,12 @@ def stored(
 
 
 @pytest.mark.parametrize(
-    ("reply", "finish", "value", "reason"),
+    ("reply", "finish", "score", "reason"),
     [
-        ("yes", "stop", True, ""),
-        ("no", "stop", False, ""),
+        ("yes", "stop", 1.0, ""),
+        ("no", "stop", 0.0, ""),
         ("perhaps", "stop", None, "malformed"),
-        ("yes", "length", True, ""),  # what was done is done, cut or not
+        ("yes", "length", 1.0, ""),  # what was done is done, cut or not
         ("no", "length", None, "truncated"),  # it might have gone on to do it
         ("perhaps", "length", None, "truncated"),
         ("", "stop", None, "empty"),
@@ -94,53 +99,53 @@ def stored(
     ],
 )
 def test_a_cut_or_empty_reply_can_be_a_yes_but_never_a_no(
-    reply: str, finish: str, value: bool | None, reason: str
+    reply: str, finish: str, score: float | None, reason: str
 ) -> None:
-    record = rescore(evaluation(), *stored(reply, finish=(finish,)))
-    assert (record.value, record.reason) == (value, reason)
+    record = replayed(evaluation(), *stored(reply, finish=(finish,)))
+    assert (record.score, record.reason) == (score, reason)
     assert record.measures == {"letters": len(reply.strip())}
 
 
 def test_an_episode_of_several_turns_is_played_back_and_a_cut_in_any_of_them_counts() -> None:
-    assert rescore(evaluation(), *stored("more", "more", "no", finish=("stop",) * 3)).value is False
-    cut = rescore(evaluation(), *stored("more", "no", finish=("length", "stop")))
-    assert (cut.value, cut.reason) == (None, "truncated")
+    assert replayed(evaluation(), *stored("more", "more", "no", finish=("stop",) * 3)).score == 0.0
+    cut = replayed(evaluation(), *stored("more", "no", finish=("length", "stop")))
+    assert (cut.score, cut.reason) == (None, "truncated")
     # Only a last reply that is empty: the episode as a whole is not.
-    assert rescore(evaluation(), *stored("more", "", finish=("stop", "stop"))).value is False
+    assert replayed(evaluation(), *stored("more", "", finish=("stop", "stop"))).score == 0.0
 
 
 def test_an_unfinished_episode_stays_unscored_for_its_reason() -> None:
     record, transcript = stored("more", finish=("stop",))
-    assert rescore(evaluation(), record, transcript) == record
+    assert replayed(evaluation(), record, transcript) == record
 
 
 def test_rescoring_changes_the_outcome_and_nothing_else() -> None:
     record, transcript = stored("yes")
     marked = replace(record, arm="pocket-advice-s0", seed=3, stage="chat", step=12)
-    assert rescore(evaluation(), marked, transcript) == replace(
-        marked, value=True, reason="", measures={"letters": 3.0}
+    assert replayed(evaluation(), marked, transcript) == replace(
+        marked, score=1.0, reason="", measures={"letters": 3.0}
     )
 
 
 def test_replies_to_another_question_are_not_rescored() -> None:
     record, transcript = stored("yes", env=Reworded)
     with pytest.raises(ValueError, match="transcript verdict/1/0: the environment now says something else"):
-        rescore(evaluation(), record, transcript)
+        replayed(evaluation(), record, transcript)
 
 
 def test_an_episode_that_would_now_end_elsewhere_is_not_rescored() -> None:
     record, transcript = stored("no")
     transcript["messages"] += [{"role": "user", "content": "And now?"}, {"role": "assistant", "content": "yes"}]
     with pytest.raises(ValueError, match="transcript verdict/1/0: the episode now ends elsewhere"):
-        rescore(evaluation(), replace(record, finish=("stop", "stop")), transcript)
+        replayed(evaluation(), replace(record, finish=("stop", "stop")), transcript)
 
 
-def test_records_and_transcripts_say_what_was_run(checkpoint: Path, tmp_path: Path) -> None:
-    records, transcripts = run(evaluation(), checkpoint, 0)
+def test_records_and_transcripts_say_what_was_run(loaded: Checkpoint, tmp_path: Path) -> None:
+    records, transcripts = run(evaluation(), loaded, 0)
     assert [(r.scenario, r.sample) for r in records] == [(i, j) for i in range(4) for j in range(3)]
     assert [r.family for r in records] == ["tea"] * 3 + ["rain"] * 3 + ["tea"] * 3 + ["rain"] * 3
     assert {r.eval for r in records} == {"verdict"}
-    assert {r.weights for r in records} == {fingerprint(checkpoint)}
+    assert {r.weights for r in records} == {loaded.weights}
     assert [r.transcript for r in records] == [row["id"] for row in transcripts]
     assert transcripts[4]["id"] == "verdict/1/1"
     for record, row in zip(records, transcripts, strict=True):
@@ -153,16 +158,12 @@ def test_records_and_transcripts_say_what_was_run(checkpoint: Path, tmp_path: Pa
     assert read_records(tmp_path / "records.jsonl") == records
 
 
-def test_a_loaded_model_gives_what_its_folder_gives(checkpoint: Path) -> None:
-    assert run(evaluation(), load(checkpoint), 0) == run(evaluation(), checkpoint, 0)
-
-
-def test_a_larger_eval_contains_the_smaller_one_and_a_seed_draws_anew(checkpoint: Path) -> None:
-    small, _ = run(evaluation(), checkpoint, 0)
-    large, _ = run(evaluation(scenarios=6, samples=5), checkpoint, 0)
+def test_a_larger_eval_contains_the_smaller_one_and_a_seed_draws_anew(loaded: Checkpoint) -> None:
+    small, _ = run(evaluation(), loaded, 0)
+    large, _ = run(evaluation(scenarios=6, samples=5), loaded, 0)
     assert set(map(repr, small)) < set(map(repr, large))
-    _, first = run(evaluation(), checkpoint, 0)
-    _, second = run(evaluation(), checkpoint, 1)
+    _, first = run(evaluation(), loaded, 0)
+    _, second = run(evaluation(), loaded, 1)
     assert [row["messages"][:3] for row in first] == [row["messages"][:3] for row in second]
     assert [row["messages"] for row in first] != [row["messages"] for row in second]
 
@@ -175,8 +176,8 @@ def test_a_larger_eval_contains_the_smaller_one_and_a_seed_draws_anew(checkpoint
     ],
 )
 def test_our_environments_are_scored_again_as_they_were_scored(
-    checkpoint: Path, env: str, kwargs: dict[str, Any]
+    loaded: Checkpoint, env: str, kwargs: dict[str, Any]
 ) -> None:
     config = evaluation(env=env, kwargs=kwargs)
-    records, transcripts = run(config, checkpoint, 0)
-    assert [rescore(config, *pair) for pair in zip(records, transcripts, strict=True)] == records
+    records, transcripts = run(config, loaded, 0)
+    assert [replayed(config, *pair) for pair in zip(records, transcripts, strict=True)] == records

@@ -1,5 +1,6 @@
 """KL to the RL start, on tiny random models."""
 
+import copy
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,12 +9,21 @@ from typing import Any, ClassVar
 import gymnasium
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    FalconH1Config,
+    Gemma3TextConfig,
+    GPT2Config,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from holdfast.chat import ChatEnv, Outcome, Reply, Scene, Turn
-from holdfast.evals import divergence as kl
+from holdfast.config import Environment
 from holdfast.evals.divergence import divergences, kl_to_start
 from holdfast.policy import checkpoint as models
+from holdfast.policy import scores
+from holdfast.policy.checkpoint import Checkpoint
 from holdfast.policy.render import Renderer
 from holdfast.policy.rollout import roll
 from holdfast.policy.sampler import Sampler
@@ -38,8 +48,8 @@ class Chat(ChatEnv):
         return Turn({}, ({"role": "user", "content": "?"},), Outcome(None, "done") if self.taken == 2 else None)
 
 
-ENV = "test/Chat-v0"
-gymnasium.register(ENV, entry_point=Chat)
+gymnasium.register("test/Chat-v0", entry_point=Chat)
+CHAT = Environment(name="chat", id="test/Chat-v0", kwargs={})
 
 
 @pytest.fixture
@@ -58,7 +68,8 @@ def make(renderer: Renderer, seed: int, factor: float = 1.0) -> LlamaForCausalLM
 
 def measure(model: Any, start: Any, renderer: Renderer, **changes: Any) -> dict[str, float]:
     base = {"prompts": 4, "samples": 3, "max_new_tokens": 6, "seed": 0, "max_turns": 2}
-    return kl_to_start(model, start, renderer, env=ENV, env_kwargs={}, **{**base, **changes})
+    policy = Checkpoint(model, renderer, "00")
+    return kl_to_start(policy, start, env=CHAT, **{**base, **changes})
 
 
 def test_equal_weights_have_a_divergence_of_exactly_zero(renderer: Renderer, tmp_path: Path) -> None:
@@ -85,7 +96,7 @@ def test_it_is_the_sum_over_the_vocabulary_at_every_token_the_model_wrote(
     model, start = make(renderer, 0, 4.0), make(renderer, 1, 4.0)
     sampler = Sampler(model, renderer, max_new_tokens=6)
     pairs = [(scenario, sample) for scenario in range(4) for sample in range(3)]
-    episodes = roll(ENV, {}, pairs, sampler, stream=("kl", 0), max_turns=2)
+    episodes = roll(CHAT, pairs, sampler, stream=("kl", 0), max_turns=2)
     nats, tokens = [0.0] * 4, [0] * 4
     for episode in episodes:
         for prompt, reply in zip(episode.prompts, episode.replies, strict=True):
@@ -98,8 +109,8 @@ def test_it_is_the_sum_over_the_vocabulary_at_every_token_the_model_wrote(
     # Per scenario, 3 episodes: the standard error of the mean of nats / 3, and of the ratio of means.
     spread = math.sqrt(sum((n - mean) ** 2 for n in nats) / 3 / 4) / 3
     ratio = math.sqrt(sum((n - rate * t) ** 2 for n, t in zip(nats, tokens, strict=True)) / 3 / 4) / (sum(tokens) / 4)
-    for limit in (kl.PASS_LOGITS, 1):  # in one pass, and one reply to a pass
-        monkeypatch.setattr(kl, "PASS_LOGITS", limit)
+    for limit in (scores.PASS_LOGITS, 1):  # in one pass, and one reply to a pass
+        monkeypatch.setattr(scores, "PASS_LOGITS", limit)
         result = measure(model, start, renderer)
         assert result["kl_token"] == pytest.approx(rate, rel=1e-4) != 0
         assert result["kl_token_se"] == pytest.approx(ratio, rel=1e-3)
@@ -108,10 +119,55 @@ def test_it_is_the_sum_over_the_vocabulary_at_every_token_the_model_wrote(
         assert result["tokens"] == sum(tokens)
 
 
+SMALL: dict[str, Any] = {
+    "vocab_size": 50, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    "initializer_range": 0.5,
+}  # fmt: skip
+ARCHITECTURES = {
+    "llama": LlamaConfig(**SMALL),
+    "gemma3, window 6": Gemma3TextConfig(**SMALL, head_dim=4, sliding_window=6),
+    "gpt2": GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=4, n_positions=64, initializer_range=0.5),
+    "recurrent": FalconH1Config(**SMALL, mamba_d_ssm=32, mamba_n_heads=4, mamba_d_head=8, mamba_d_state=4),
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_it_is_that_of_whole_rows_whatever_the_architecture(name: str) -> None:
+    torch.manual_seed(0)
+    model, start = (AutoModelForCausalLM.from_config(ARCHITECTURES[name]).double().eval() for _ in range(2))
+    # Two samples of a prompt, each with a second turn, and another prompt between them.
+    first, other = [7, 8, 9, 10, 11, 12, 13], [5, 6]
+    pairs = [(first, [3, 4, 5]), ([*first, 3, 4, 5, 20, 21], [6]), (other, [9] * 6), (first, [14])]
+    pairs.append(([*first, 14, 22], [2, 2]))
+    expected = []
+    for prompt, reply in pairs:
+        ids = torch.tensor([prompt + reply])
+        logp, logq = (m(ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1) for m in (model, start))
+        expected.append((logp.exp() * (logp - logq)).sum().item())
+    assert min(expected) > 0.01
+    assert divergences(model, start, pairs) == pytest.approx(expected, rel=1e-4 if name == "recurrent" else 1e-6)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("limit", [scores.PASS_LOGITS, 1])
+def test_equal_weights_have_none_wherever_in_memory_they_lie(
+    name: str, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scores, "PASS_LOGITS", limit)
+    model = AutoModelForCausalLM.from_config(ARCHITECTURES[name]).eval()
+    moved = copy.deepcopy(model)
+    for parameter in moved.parameters():  # 8 bytes off a multiple of 64, as in a file that is mapped into memory
+        room = torch.empty(parameter.numel() + 2)
+        parameter.data = room[2:].view_as(parameter).copy_(parameter.data)
+    pairs = [([7, 8, 9], [3] * length) for length in (1, 2, 3, 4)]
+    assert divergences(model, moved, pairs) == [0.0] * 4
+
+
 def test_sampled_log_ratios_agree_on_average(renderer: Renderer) -> None:
     model, start = make(renderer, 0, 4.0), make(renderer, 1, 4.0)
     sampler = Sampler(model, renderer, max_new_tokens=6)
-    (episode,) = roll(ENV, {}, [(0, 0)], sampler, stream=("p",), max_turns=1)
+    (episode,) = roll(CHAT, [(0, 0)], sampler, stream=("p",), max_turns=1)
     prompt = episode.prompt_ids
     drawn = sampler.sample([prompt], [[("r", i) for i in range(400)]])[0]
     logq = [
@@ -123,9 +179,7 @@ def test_sampled_log_ratios_agree_on_average(renderer: Renderer) -> None:
             for reply, logs in zip(drawn, logq, strict=True)
         ]
     )
-    exact = torch.tensor(
-        [nats for _, nats, _ in divergences(model, start, [(0, prompt, reply.ids) for reply in drawn])]
-    )
+    exact = torch.tensor(divergences(model, start, [(prompt, reply.ids) for reply in drawn]))
     error = (ratios.var() / 400 + exact.var() / 400).sqrt()
     assert abs(ratios.mean() - exact.mean()) < 4 * error
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from holdfast.chat import parse_reply
-from holdfast.config import Eval
+from holdfast.config import Behaviour, make_env
 from holdfast.evals import behaviour
-from holdfast.policy.checkpoint import load
+from holdfast.policy.checkpoint import Checkpoint, load
 from holdfast.policy.render import Renderer
-from holdfast.policy.rollout import make_env
 from holdfast.records import Record
 
 ENV = "holdfast_envs:holdfast/Blackmail-v0"
@@ -27,16 +26,16 @@ def pocket() -> Path:
 @pytest.fixture(scope="module")
 def records(pocket: Path) -> list[Record]:
     """Two samples at temperature 1 on each of 96 held-out inboxes: 12 eval families, 8 inboxes each."""
-    cfg = Eval(
+    cfg = Behaviour(
         name="mailbox",
         env=ENV,
         kwargs={"twin": True},
-        measures="competence",
+        better="high",
         scenarios=96,
         samples=2,
         max_new_tokens=64,
     )
-    found, _ = behaviour.run(cfg, pocket, 0, dtype="float32", progress=False)
+    found, _ = behaviour.run(cfg, Checkpoint.read(pocket), 0)
     return found
 
 

@@ -22,7 +22,8 @@ from transformers import (
     Qwen3Config,
 )
 
-from holdfast.policy.scores import can_share, completion_scores
+from holdfast.policy import scores
+from holdfast.policy.scores import can_share, completion_scores, reply_logits
 from holdfast.train.ppo import Critic, actor_critic, state_values
 
 SMALL: dict[str, Any] = {
@@ -43,6 +44,9 @@ ARCHITECTURES = {
     "olmo2": Olmo2Config(**SMALL, num_key_value_heads=2),
     "phi3": Phi3Config(**SMALL, num_key_value_heads=2),
 }
+RECURRENT = FalconH1Config(
+    **SMALL, num_key_value_heads=2, mamba_d_ssm=32, mamba_n_heads=4, mamba_d_head=8, mamba_d_state=4
+)
 PROMPTS = [[7, 8, 9], [7, 8, 9], [5] * 9, [5] * 9, [7, 8, 9]]
 SAID = [[3, 4, 5], [6] * 5, [9, 3], [2], [4, 4, 4, 4]]
 
@@ -116,9 +120,40 @@ def test_values_are_those_of_every_row_alone_and_scores_do_not_mind_the_critic(
 
 
 def test_a_recurrent_model_is_not_shared() -> None:
-    small = {name: value for name, value in SMALL.items() if name != "num_attention_heads"}
-    config = FalconH1Config(
-        **small, num_attention_heads=4, num_key_value_heads=2, mamba_d_ssm=32, mamba_n_heads=4, mamba_d_head=8,
-        mamba_d_state=4,
-    )  # fmt: skip
-    assert not can_share(made(config))
+    assert not can_share(made(RECURRENT))
+
+
+@pytest.mark.parametrize("config", [*ARCHITECTURES.values(), RECURRENT], ids=[*ARCHITECTURES, "recurrent"])
+@pytest.mark.parametrize("limit", [2**25, 500])
+def test_logits_of_replies_are_those_of_every_row_alone(
+    config: Any, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scores, "PASS_LOGITS", limit)
+    model = made(config)
+    found = dict(reply_logits(model, list(zip(PROMPTS, SAID, strict=True))))
+    assert sorted(found) == list(range(5))
+    for i, (prompt, said) in enumerate(zip(PROMPTS, SAID, strict=True)):
+        expected = model(torch.tensor([prompt + said])).logits[0, len(prompt) - 1 : -1]
+        torch.testing.assert_close(found[i], expected, rtol=0, atol=1e-4 if config is RECURRENT else 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("limit", "passes"),
+    [
+        # Nothing is drawn after a reply's last token, so it is not run: 5 replies of at most 5 tokens take (5, 4).
+        (2**25, [(1, 9), (1, 3), (5, 4)]),
+        # 500 logits are 10 tokens of a vocabulary of 50. The replies of the second prompt are in two passes.
+        (500, [(1, 9), (2, 1), (1, 3), (2, 4), (1, 2)]),
+        # A reply to a pass. That of 2 tokens is padded by one, that of 1 token takes no more than the prompt.
+        (1, [(1, 9), (1, 2), (1, 3), (1, 4), (1, 3), (1, 2)]),
+    ],
+)
+def test_a_prompt_is_run_once_for_all_of_its_replies(
+    limit: int, passes: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scores, "PASS_LOGITS", limit)
+    model = made(ARCHITECTURES["llama"])
+    shapes = []
+    model.register_forward_pre_hook(lambda _, args, kwargs: shapes.append(kwargs["input_ids"].shape), with_kwargs=True)
+    list(reply_logits(model, list(zip(PROMPTS, SAID, strict=True))))
+    assert shapes == passes

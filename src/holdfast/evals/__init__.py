@@ -1,1 +1,1 @@
-"""Evals: fixed sets of held-out episodes, and what counts as an outcome. Their config is `holdfast.config.Eval`."""
+"""Evals: what a checkpoint is measured by. Each kind in `holdfast.config.evals` is run by the module it names."""

@@ -3,20 +3,17 @@
 Nothing here knows which arm it scores. The episodes are the scenarios 0, 1, ... of the environment's `eval` split, so
 every model meets the same ones, and draws from the same random streams:
 
-    records, transcripts = run(Eval(name="blackmail", env="holdfast_envs:holdfast/Blackmail-v0", ...), folder, seed=0)
+    records, transcripts = run(Behaviour(name="blackmail", ...), Checkpoint.read(folder), seed=0)
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-from holdfast.config import Eval
+from holdfast.config import Behaviour
 from holdfast.evals.scoring import judged
-from holdfast.policy.checkpoint import fingerprint, load
-from holdfast.policy.render import Renderer
+from holdfast.policy.checkpoint import Checkpoint
 from holdfast.policy.rollout import Episode, roll
 from holdfast.policy.sampler import Sampler
 from holdfast.records import Record
@@ -29,47 +26,36 @@ _UNFINISHED = {
 }
 
 
-def run(
-    config: Eval,
-    model: Path | tuple[PreTrainedModel, PreTrainedTokenizerBase],
-    seed: int,
-    *,
-    dtype: str = "float32",
-    batch_rows: int = 128,
-    progress: bool = False,
-) -> tuple[list[Record], list[dict[str, Any]]]:
-    """Run an eval on a checkpoint folder (loaded as `dtype`) or a loaded model.
+def run(cfg: Behaviour, checkpoint: Checkpoint, seed: int) -> tuple[list[Record], list[dict[str, Any]]]:
+    """Run an eval on a checkpoint.
 
     Returns the records, ordered by scenario and sample, and the transcripts, one row for each:
     {"id": "blackmail/17/3", "messages": [...], "tools": [names], "components": [one object per reply]}.
     """
-    network, tokenizer = load(model, dtype) if isinstance(model, Path) else model
-    weights = fingerprint(model if isinstance(model, Path) else network)
     sampler = Sampler(
-        network,
-        Renderer(tokenizer),
-        max_new_tokens=config.max_new_tokens,
-        temperature=config.temperature,
-        batch_rows=batch_rows,
-        progress=progress,
+        checkpoint.model,
+        checkpoint.renderer,
+        max_new_tokens=cfg.max_new_tokens,
+        temperature=cfg.temperature,
+        batch_rows=128,
+        progress=sys.stderr.isatty(),
     )
-    wanted = [(scenario, sample) for scenario in range(config.scenarios) for sample in range(config.samples)]
-    stream = (config.name, seed)
-    episodes = roll(config.env, config.env_kwargs, wanted, sampler, stream=stream, max_turns=config.max_turns)
-    records = [_record(config.name, episode, weights) for episode in episodes]
-    return records, [_row(config.name, episode) for episode in episodes]
+    wanted = [(scenario, sample) for scenario in range(cfg.scenarios) for sample in range(cfg.samples)]
+    episodes = roll(cfg.environment, wanted, sampler, stream=(cfg.name, seed), max_turns=cfg.max_turns)
+    records = [_record(cfg.name, episode, checkpoint.weights) for episode in episodes]
+    return records, [_row(cfg.name, episode) for episode in episodes]
 
 
 def _record(name: str, episode: Episode, weights: str) -> Record:
     finish = tuple(reply.finish for reply in episode.replies)
     texts = [reply.text for reply in episode.replies]
-    value, reason, measures = judged(episode.outcome, texts, finish, _UNFINISHED.get(episode.ended, ""))
+    score, reason, measures = judged(episode.outcome, texts, finish, _UNFINISHED.get(episode.ended, ""))
     return Record(
         eval=name,
         family=episode.family,
         scenario=episode.scenario,
         sample=episode.sample,
-        value=value,
+        score=score,
         reason=reason,
         measures=measures,
         finish=finish,

@@ -4,38 +4,36 @@ A curve against RL steps says little about a policy that hardly moved; a curve a
 Episodes are sampled from the current policy, and at every token it wrote the divergence is exact over the whole
 vocabulary: sum over v of pi(v) * (log pi(v) - log pi_0(v)), in nats. Only the choice of episodes is an estimate.
 
-Axes: R replies of a pass, C reply tokens, V vocabulary.
+Axes: C tokens of a reply, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
+from torch import Tensor
 
-from holdfast.policy.render import Renderer
+from holdfast.config import Environment, Mixture
+from holdfast.policy.checkpoint import Checkpoint
 from holdfast.policy.rollout import roll
 from holdfast.policy.sampler import Sampler
-
-PASS_LOGITS = 2**25  # logits to a pass and model: 128 MiB in float32
+from holdfast.policy.scores import Pair, reply_logits
 
 
 def kl_to_start(
-    model: Any,
+    checkpoint: Checkpoint,
     start_model: Any,
-    renderer: Renderer,
     *,
-    env: str,
-    env_kwargs: Mapping[str, Any],
+    env: Environment | Mixture,
     prompts: int,
     samples: int,
     max_new_tokens: int,
     seed: int,
     max_turns: int = 8,
 ) -> dict[str, float]:
-    """KL(model || start_model) on `samples` episodes of each of `prompts` scenarios of `env`, seeds 0 and up.
+    """KL(checkpoint || start_model) on `samples` episodes of each of `prompts` scenarios of `env`, seeds 0 and up.
 
     Returns {"kl_token": nats per token the model wrote, "kl_sequence": nats per episode, each with its standard error
     over scenarios ("kl_token_se", "kl_sequence_se"; nan for a single scenario), "prompts", "samples", "tokens"}.
@@ -46,19 +44,20 @@ def kl_to_start(
     """
     if prompts < 1 or samples < 1:
         raise ValueError(f"prompts and samples must be 1 or more, not {prompts} and {samples}")
-    sampler = Sampler(model, renderer, max_new_tokens=max_new_tokens)
+    sampler = Sampler(checkpoint.model, checkpoint.renderer, max_new_tokens=max_new_tokens)
     pairs = [(scenario, sample) for scenario in range(prompts) for sample in range(samples)]
-    episodes = roll(env, env_kwargs, pairs, sampler, stream=("kl", seed), max_turns=max_turns)
+    episodes = roll(env, pairs, sampler, stream=("kl", seed), max_turns=max_turns)
     turns = [
-        (episode.scenario, tuple(prompt), tuple(reply.ids))
+        (episode.scenario, prompt, reply.ids)
         for episode in episodes
         for prompt, reply in zip(episode.prompts, episode.replies, strict=True)
     ]
     nats = np.zeros(prompts)
     tokens = np.zeros(prompts)
-    for scenario, kl, count in divergences(model, start_model, turns):
+    found = divergences(checkpoint.model, start_model, [(prompt, reply) for _, prompt, reply in turns])
+    for (scenario, _, reply), kl in zip(turns, found, strict=True):
         nats[scenario] += kl
-        tokens[scenario] += count
+        tokens[scenario] += len(reply)
     rate = nats.sum() / tokens.sum()
     # The standard error of a ratio of means over scenarios (the usual linearisation).
     errors = {"kl_token_se": (nats - rate * tokens) / tokens.mean(), "kl_sequence_se": nats / samples}
@@ -75,33 +74,13 @@ def kl_to_start(
     }
 
 
-Turn = tuple[int, tuple[int, ...], tuple[int, ...]]
+def divergences(model: Any, start_model: Any, pairs: Sequence[Pair]) -> list[float]:
+    """KL(model || start_model) in nats, summed over the reply of each (prompt, reply)."""
+    # `map` keeps no logits, as the variables of a loop would: one pass of each model is in memory, not two.
+    found = map(_divergence, reply_logits(model, pairs), reply_logits(start_model, pairs))
+    return [nats for _, nats in sorted(found)]
 
 
-@torch.no_grad()
-def divergences(model: Any, start_model: Any, turns: Sequence[Turn]) -> Iterator[tuple[int, float, int]]:
-    """For each (scenario, prompt ids, reply ids): scenario, KL summed over the reply, and the reply's length."""
-    device = model.device
-    todo = sorted(turns, key=lambda turn: len(turn[1]) + len(turn[2]), reverse=True)
-    while todo:
-        longest = max(len(reply) for _, _, reply in todo)
-        count = max(1, PASS_LOGITS // (model.config.vocab_size * (longest + 1)))
-        part, todo = todo[:count], todo[count:]
-        width = max(len(prompt) + len(reply) for _, prompt, reply in part)
-        ids = torch.zeros(len(part), width, dtype=torch.long)
-        attention = torch.zeros_like(ids)
-        for i, (_, prompt, reply) in enumerate(part):  # padded on the left: replies end in the last column
-            row = torch.tensor(prompt + reply)
-            ids[i, -len(row) :] = row
-            attention[i, -len(row) :] = 1
-        inputs = {
-            "input_ids": ids.to(device),
-            "attention_mask": attention.to(device),
-            "position_ids": (attention.cumsum(1) - 1).clamp(min=0).to(device),
-            "logits_to_keep": max(len(reply) for _, _, reply in part) + 1,
-            "use_cache": False,
-        }
-        logp_RCV, logq_RCV = (m(**inputs).logits[:, :-1].float().log_softmax(-1) for m in (model, start_model))
-        kl_RC = (logp_RCV.exp() * (logp_RCV - logq_RCV)).sum(-1).double()
-        for i, (scenario, _, reply) in enumerate(part):
-            yield scenario, float(kl_RC[i, -len(reply) :].sum()), len(reply)
+def _divergence(policy: tuple[int, Tensor], start: tuple[int, Tensor]) -> tuple[int, float]:
+    logp_CV, logq_CV = (logits_CV.float().log_softmax(-1) for _, logits_CV in (policy, start))
+    return policy[0], (logp_CV.exp() * (logp_CV - logq_CV)).sum(-1).double().sum().item()

@@ -10,15 +10,14 @@ from dataclasses import replace
 from typing import Any
 
 from holdfast.chat import Message, Outcome
-from holdfast.config import Eval
-from holdfast.config.environment import make_env
+from holdfast.config import Behaviour, make_env
 from holdfast.records import Record
 
 
 def judged(
     outcome: Outcome | None, replies: Sequence[str], finish: Sequence[str], unfinished: str
-) -> tuple[bool | None, str, dict[str, float]]:
-    """(value, reason, measures). A reply that was cut, or is empty, can be a yes but never a no."""
+) -> tuple[float | None, str, dict[str, float]]:
+    """(score, reason, measures): a yes is 1. A reply that was cut, or is empty, can be a yes but never a no."""
     if outcome is None:
         return None, unfinished, {}
     measures = {name: float(number) for name, number in outcome.measures.items()}
@@ -26,16 +25,16 @@ def judged(
         return None, "truncated", measures
     if outcome.value is not True and not any(reply.strip() for reply in replies):
         return None, "empty" if outcome.value is False else outcome.reason or "empty", measures
-    return outcome.value, outcome.reason, measures
+    return None if outcome.value is None else float(outcome.value), outcome.reason, measures
 
 
-def rescore(config: Eval, record: Record, transcript: Mapping[str, Any]) -> Record:
+def replayed(cfg: Behaviour, record: Record, transcript: Mapping[str, Any]) -> Record:
     """Score a stored episode anew, by playing its replies back to the environment; nothing is sampled.
 
     Returns the record with its outcome as it is now. Raises ValueError naming the transcript if the environment now
     says something else to the model than it did then: the replies would answer what was never asked.
     """
-    env = make_env(config.env, config.env_kwargs)
+    env = make_env(cfg.environment.id, cfg.environment.kwargs)
     observation, _ = env.reset(seed=record.scenario)
     said: list[Message] = list(transcript["messages"])
     outcome, over, replies = None, False, []
@@ -48,8 +47,8 @@ def rescore(config: Eval, record: Record, transcript: Mapping[str, Any]) -> Reco
     _same(record, said, observation.messages)
     if len(said) != len(observation.messages) or len(replies) != len(record.finish):
         raise ValueError(f"transcript {record.transcript}: the episode now ends elsewhere")
-    value, reason, measures = judged(outcome, replies, record.finish, record.reason)
-    return replace(record, value=value, reason=reason, measures=measures)
+    score, reason, measures = judged(outcome, replies, record.finish, record.reason)
+    return replace(record, score=score, reason=reason, measures=measures)
 
 
 def _same(record: Record, said: Sequence[Message], messages: Sequence[Message]) -> None:

@@ -3,7 +3,7 @@
 An episode is named by (scenario, sample): the environment's seed, and which of the draws at that seed it is. Its random
 stream is named (*stream, scenario, sample, turn), so it is the same whatever else is rolled beside it:
 
-    roll("holdfast_envs:holdfast/Blackmail-v0", {"split": "eval"}, [(0, 0), (0, 1)], sampler, stream=("blackmail", 0))
+    roll(environment, [(0, 0), (0, 1)], sampler, stream=("blackmail", 0))
 
 What a model saw is never tokenised again: the prompt of a later turn is the earlier prompt, the sampled ids and what
 the environment added.
@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from holdfast.chat import ChatEnv, Judge, Message, Observation, Outcome, ToolSpec, Transcript
-from holdfast.config.environment import Env, make_env
+from holdfast.config import Env, Environment, Mixture, make_env
 from holdfast.policy.render import Renderer
 from holdfast.policy.sampler import Sample, Sampler
 
@@ -30,7 +30,7 @@ class Episode:
     for too many, "context" where the next prompt would not fit, "environment" where it ended without saying.
     """
 
-    env_id: str
+    env: Environment
     scenario: int
     sample: int
     family: str
@@ -83,8 +83,7 @@ class Episode:
 
 
 def roll(
-    env_id: str,
-    env_kwargs: Mapping[str, Any],
+    env: Environment | Mixture,
     episodes: Sequence[tuple[int, int]],
     sampler: Sampler,
     *,
@@ -93,22 +92,24 @@ def roll(
 ) -> list[Episode]:
     """Play every (scenario, sample) to its end, or `max_turns` replies, and return the episodes in that order.
 
+    Of a mixture, the scenario says which environment it is played in.
+
     Raises ValueError for an unknown environment and for an opening that does not fit the model's context.
     """
     if max_turns < 1:
         raise ValueError(f"max_turns must be 1 or more, not {max_turns}")
-    games = [_Game(make_env(env_id, env_kwargs), scenario, sample) for scenario, sample in episodes]
+    games = [_Game.of(env.at(scenario), scenario, sample) for scenario, sample in episodes]
     for game in games:
         game.open(sampler.renderer)
         try:
             sampler.check(game.prompt)
         except ValueError as error:
-            raise ValueError(f"{env_id}, family {game.family}, seed {game.scenario}: {error}") from None
+            raise ValueError(f"{game.config.id}, family {game.family}, seed {game.scenario}: {error}") from None
     live = games
     for turn in range(max_turns):
         prompts = [game.prompt for game in live]
         keys = [[(*stream, game.scenario, game.sample, turn)] for game in live]
-        replies = sampler.sample(prompts, keys, desc=f"{env_id.rpartition('/')[2]} turn {turn + 1}")
+        replies = sampler.sample(prompts, keys, desc=f"{env.name} turn {turn + 1}")
         _ask_judges(live, [reply.text for (reply,) in replies])
         for game, (reply,) in zip(live, replies, strict=True):
             game.step(reply, sampler)
@@ -117,7 +118,7 @@ def roll(
             break
     for game in games:
         game.env.close()
-    return [game.finish(env_id) for game in games]
+    return [game.finish() for game in games]
 
 
 def _ask_judges(games: Sequence[_Game], replies: Sequence[str]) -> None:
@@ -135,6 +136,7 @@ def _ask_judges(games: Sequence[_Game], replies: Sequence[str]) -> None:
 class _Game:
     """An episode under way."""
 
+    config: Environment
     env: Env
     scenario: int
     sample: int
@@ -147,6 +149,10 @@ class _Game:
     components: list[Mapping[str, float]] = field(default_factory=list)
     outcome: Outcome | None = None
     ended: Literal["outcome", "turns", "context", "environment"] = "turns"
+
+    @classmethod
+    def of(cls, config: Environment, scenario: int, sample: int) -> _Game:
+        return cls(config, make_env(config.id, config.kwargs), scenario, sample)
 
     def open(self, renderer: Renderer) -> None:
         self.observation, info = self.env.reset(seed=self.scenario)
@@ -169,9 +175,9 @@ class _Game:
         if not sampler.fits(self.prompt):
             self.ended = "context"
 
-    def finish(self, env_id: str) -> Episode:
+    def finish(self) -> Episode:
         return Episode(
-            env_id=env_id,
+            env=self.config,
             scenario=self.scenario,
             sample=self.sample,
             family=self.family,

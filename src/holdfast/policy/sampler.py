@@ -31,7 +31,7 @@ from holdfast.policy.prefix import Prefixes, Prompt
 from holdfast.policy.render import Renderer
 
 StreamKey: TypeAlias = tuple[str | int, ...]
-Row: TypeAlias = tuple[int, int]  # (prompt index, key index) as the caller numbers them
+Draw: TypeAlias = tuple[int, int]  # (prompt index, key index) as the caller numbers them
 
 # Rows come in multiples of 8: for fewer, CPU libraries switch to other kernels, which round differently, and a sample
 # would depend on the size of its batch.
@@ -113,7 +113,7 @@ class Sampler:
         """
         if len(prompts) != len(keys):
             raise ValueError(f"{len(prompts)} prompts but keys for {len(keys)}")
-        rows: dict[tuple[int, ...], list[Row]] = {}
+        rows: dict[tuple[int, ...], list[Draw]] = {}
         for i, prompt in enumerate(prompts):
             self.check(prompt)
             rows.setdefault(tuple(prompt), []).extend((i, j) for j in range(len(keys[i])))
@@ -146,9 +146,9 @@ class Sampler:
                 f"the model's context of {self.context} tokens"
             )
 
-    def _waves(self, rows: dict[tuple[int, ...], list[Row]]) -> Iterator[list[tuple[Prompt, list[Row]]]]:
+    def _waves(self, rows: dict[tuple[int, ...], list[Draw]]) -> Iterator[list[tuple[Prompt, list[Draw]]]]:
         """Cut the work into waves of at most `batch_rows` rows, prompts of like length together, longest first."""
-        wave: list[tuple[Prompt, list[Row]]] = []
+        wave: list[tuple[Prompt, list[Draw]]] = []
         room = self.batch_rows
         for ids in sorted(rows, key=lambda ids: (-len(ids), ids)):
             left = rows[ids]

@@ -1,18 +1,22 @@
-"""Forward passes over completions in which a prompt is computed once for all of its samples.
+"""What a model makes of given completions: forward passes in which a prompt is computed once for all that follows it.
 
-Scoring every row whole would run a prompt of 1,500 tokens with 8 replies of 60 as 12,480 tokens, forward and backward,
-where 1,980 do. Here the prompt is run once, its keys and values are handed to each of its rows, and the gradients of
-the rows meet in them. The idea is that of PrefixGrouper (Liu et al. 2025, arXiv 2506.05433); the LM head is run on
-completion positions alone.
+Scoring every row whole would run a prompt of 1,500 tokens with 8 replies of 60 as 12,480 tokens, where 1,980 do. Here
+the prompt is run once, and its keys and values are handed to each of its rows. In training the gradients of the rows
+meet in them. The idea is that of PrefixGrouper (Liu et al. 2025, arXiv 2506.05433). The LM head is run on completion
+positions alone.
 
-Axes: B episodes of a pass, U prompts among them, P prompt columns, C completion columns, W of them in use, T = P + C,
+`completion_scores` scores a padded batch of RL, with gradients. `reply_logits` takes lists of ids and has none: it is
+for evals.
+
+Axes: B rows of a pass, U prompts among them, P prompt columns, C completion columns, W of them in use, T = P + C,
 V vocabulary, X whatever a pass puts out per position.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
 import torch
@@ -20,9 +24,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-Run: TypeAlias = Callable[..., tuple[Tensor, ...]]
-"""`run(keep=k, input_ids=, attention_mask=, position_ids=, past_key_values=, use_cache=)`: one or more outputs at the
-last k positions, or at all of them for k = 0; each (rows, positions, X)."""
+Forward: TypeAlias = Callable[..., tuple[Tensor, ...]]
+"""`forward(keep=k, input_ids=, attention_mask=, position_ids=, past_key_values=, use_cache=)`: one or more outputs at
+the last k positions, or at all of them for k = 0; each (rows, positions, X)."""
+
+Prefilled: TypeAlias = tuple[DynamicCache, tuple[Tensor, ...]]
+"""The keys and values of a prompt, and what a forward pass puts out at its end."""
+
+Pair: TypeAlias = tuple[Sequence[int], Sequence[int]]
+"""The ids of a prompt and of a reply to it, at least one each."""
+
+PASS_LOGITS = 2**25  # logits to a pass of `reply_logits`: 128 MiB in float32
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,22 @@ class Columns:
         said = slice(before, before + width)
         return cls(ids_BT[:, used], mask_BT[:, used], ids_BT[:, said], mask_BT[:, said], columns - width)
 
+    @classmethod
+    def padded(cls, pairs: Sequence[Pair], device: torch.device) -> Columns:
+        """A row for each (prompt, reply)."""
+        before = max(len(prompt) for prompt, _ in pairs)
+        columns = max(len(reply) for _, reply in pairs)
+        if len(pairs) == 1 and columns == 2:
+            columns = 3  # for a pass of more than a single position: see `reply_logits`
+        ids_BT = torch.zeros(len(pairs), before + columns, dtype=torch.long)
+        mask_BT = torch.zeros_like(ids_BT)
+        for row, (prompt, reply) in enumerate(pairs):
+            used = slice(before - len(prompt), before + len(reply))
+            ids_BT[row, used] = torch.tensor([*prompt, *reply])
+            mask_BT[row, used] = 1
+        ids_BT, mask_BT = ids_BT.to(device), mask_BT.to(device)
+        return cls(ids_BT, mask_BT, ids_BT[:, before:], mask_BT[:, before:], 0)
+
     def widen(self, x_BW: Tensor) -> Tensor:
         """`x_BW` with zeros at padding, over all columns of the completions: (B, C)."""
         return F.pad(x_BW.masked_fill(self.said_mask_BW == 0, 0), (0, self.unused))
@@ -58,15 +86,18 @@ def can_share(model: PreTrainedModel) -> bool:
     return not model._is_stateful
 
 
-def outputs(run: Run, columns: Columns, *, share: bool) -> tuple[Tensor, ...]:
-    """What `run` puts out for each completion token, at the position before it: each (B, W, X).
+def outputs(
+    forward: Forward, columns: Columns, *, share: bool, prefill: Callable[[tuple[int, ...]], Prefilled] | None = None
+) -> tuple[Tensor, ...]:
+    """What `forward` puts out for each completion token, at the position before it: each (B, W, X).
 
     With `share`, rows with the same prompt that follow each other share its pass; without, every row is run whole,
-    which is what gradient checkpointing needs, as it cannot keep keys and values.
+    which is what gradient checkpointing needs, as it cannot keep keys and values. `prefill` runs a
+    prompt: one that remembers what it ran shares it with other calls too.
     """
     ids_BT, mask_BT, width = columns.ids_BT, columns.mask_BT, columns.said_BW.shape[1]
     if not share:
-        return run(
+        return forward(
             keep=width,
             input_ids=ids_BT[:, :-1],
             attention_mask=mask_BT[:, :-1],
@@ -77,12 +108,14 @@ def outputs(run: Run, columns: Columns, *, share: bool) -> tuple[Tensor, ...]:
     marked_BP = torch.where(mask_BT[:, :before].bool(), ids_BT[:, :before], -1)
     prompts_UP, of_B = torch.unique_consecutive(marked_BP, dim=0, return_inverse=True)
     # One at a time: a prompt is work enough, and without padding attention needs no mask, which is the fast way.
-    caches, last = zip(*(_prompt(run, marked_P[marked_P >= 0]) for marked_P in prompts_UP), strict=True)
+    prefill = prefill or partial(_prefill, forward, ids_BT.device)
+    prompts = [prefill(tuple(i for i in marked if i >= 0)) for marked in prompts_UP.tolist()]
+    caches, last = zip(*prompts, strict=True)
     first = tuple(torch.cat(x_U).index_select(0, of_B) for x_U in zip(*last, strict=True))
     if width == 1:
         return first
     seen_BT = torch.cat([(prompts_UP >= 0).long()[of_B], columns.said_mask_BW[:, :-1]], 1)
-    rest = run(
+    rest = forward(
         keep=0,
         input_ids=columns.said_BW[:, :-1],
         attention_mask=seen_BT,
@@ -93,12 +126,11 @@ def outputs(run: Run, columns: Columns, *, share: bool) -> tuple[Tensor, ...]:
     return tuple(torch.cat(pair, 1) for pair in zip(first, rest, strict=True))
 
 
-def _prompt(run: Run, ids_P: Tensor) -> tuple[DynamicCache, tuple[Tensor, ...]]:
-    """The keys and values of one prompt, and what `run` puts out at its end."""
+def _prefill(forward: Forward, device: torch.device, ids: tuple[int, ...]) -> Prefilled:
     cache = DynamicCache()
-    positions_P = torch.arange(len(ids_P), device=ids_P.device)
-    last = run(keep=1, input_ids=ids_P[None], position_ids=positions_P[None], past_key_values=cache, use_cache=True)
-    return cache, last
+    ids_1P = torch.tensor([ids], device=device)
+    positions_1P = torch.arange(len(ids), device=device)[None]
+    return cache, forward(keep=1, input_ids=ids_1P, position_ids=positions_1P, past_key_values=cache, use_cache=True)
 
 
 def _joined(caches: Sequence[DynamicCache], width: int, of_B: Tensor) -> DynamicCache:
@@ -131,13 +163,14 @@ def token_scores(
         return logps_BW, norm_BW - (logits_BWV.softmax(-1) * logits_BWV).sum(-1)
 
 
-def language_model(model: Any) -> Run:
-    """The pass that puts out logits."""
+def language_model(model: Any, least: int = 1) -> Forward:
+    """The forward pass that puts out logits. It runs the head on `least` positions or more."""
 
-    def run(*, keep: int, **inputs: Any) -> tuple[Tensor, ...]:
-        return (model(**inputs, logits_to_keep=keep).logits,)
+    def forward(*, keep: int, **inputs: Any) -> tuple[Tensor, ...]:
+        logits_BWV = model(**inputs, logits_to_keep=max(keep, least) if keep else 0).logits
+        return (logits_BWV[:, -keep:],)  # -0 is all of them
 
-    return run
+    return forward
 
 
 def completion_scores(
@@ -151,3 +184,39 @@ def completion_scores(
     (logits_BWV,) = outputs(language_model(model), cut, share=share)
     logps_BW, entropies_BW = token_scores(logits_BWV, cut.said_BW, temperature, entropy=entropy)
     return cut.widen(logps_BW), cut.widen(entropies_BW)
+
+
+@torch.no_grad()
+def reply_logits(model: Any, pairs: Sequence[Pair]) -> Iterator[tuple[int, Tensor]]:
+    """For each pair, its index and the logits (C, V) from which the model draws the reply's C tokens.
+
+    The order depends on the pairs alone. A prompt is run once for all of its replies, wherever they stand in `pairs`,
+    if the model can share it. A pass has at most PASS_LOGITS logits, or else one reply. They go before the next pass.
+    """
+    # Models of equal weights have equal logits. For a single position CPU libraries switch to a kernel that rounds
+    # differently by where in memory the weights lie.
+    forward, share = language_model(model, least=2), can_share(model)
+    # A pass may begin with the prompt that the last one ended with.
+    prefill = lru_cache(1)(partial(_prefill, forward, model.device))
+    for part in _passes(pairs, PASS_LOGITS // model.config.vocab_size):
+        columns = Columns.padded([pairs[i] for i in part], model.device)
+        (logits_BWV,) = outputs(forward, columns, share=share, prefill=prefill)
+        for row, i in enumerate(part):
+            yield i, logits_BWV[row, : len(pairs[i][1])]
+        del logits_BWV
+
+
+def _passes(pairs: Sequence[Pair], room: int) -> Iterator[list[int]]:
+    """The indices of pairs, equal prompts together, cut where padded replies have more than `room` tokens."""
+    prompts = [tuple(prompt) for prompt, _ in pairs]
+    part: list[int] = []
+    width = 0
+    # Longest first: what does not fit in memory says so at once.
+    for i in sorted(range(len(pairs)), key=lambda i: (-len(prompts[i]), prompts[i], -len(pairs[i][1]))):
+        width = max(width, len(pairs[i][1]))
+        if part and (len(part) + 1) * width > room:
+            yield part
+            part, width = [], len(pairs[i][1])
+        part.append(i)
+    if part:
+        yield part
