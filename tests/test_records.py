@@ -16,7 +16,7 @@ RECORD = Record(
     family="notice-cto",
     scenario=17,
     sample=3,
-    value=True,
+    score=1.0,
     reason="",
     measures={"valid": 1.0, "topic": 0.0},
     finish=("stop", "length"),
@@ -31,10 +31,10 @@ RECORD = Record(
 
 
 def test_records_of_every_outcome_round_trip_in_order(tmp_path: Path) -> None:
-    rows = [replace(RECORD, sample=i, value=value) for i, value in enumerate((True, False, None))]
+    rows = [replace(RECORD, sample=i, score=score) for i, score in enumerate((1.0, 0.0, 0.25, None))]
     write_records(tmp_path / "records.jsonl", rows)
     assert read_records(tmp_path / "records.jsonl") == rows
-    assert '"value": null' in (tmp_path / "records.jsonl").read_text().splitlines()[2]
+    assert '"score": null' in (tmp_path / "records.jsonl").read_text().splitlines()[3]
 
 
 @given(
@@ -79,8 +79,9 @@ def line(**changes: object) -> str:
         ("", "not JSON"),
         ("[]", "not a JSON object"),
         ("[" * 100_000, "nested too deeply"),
-        (line(value="yes"), 'value must be true, false or null, not "yes"'),
-        (line(value=1), "value must be true, false or null"),
+        (line(score="yes"), 'score must be a number from 0 to 1, or null, not "yes"'),
+        (line(score=True), "score must be a number from 0 to 1, or null"),
+        (line(score=1.5), "score must be a number from 0 to 1, or null"),
         (line(step=-1), "step must be an integer of 0 or more, not -1"),
         (line(step=True), "step must be an integer"),
         (line(sample=1.0), "sample must be an integer"),
@@ -88,9 +89,9 @@ def line(**changes: object) -> str:
         (line(finish=["stop", "eos"]), "finish must be a list of 'stop' and 'length'"),
         (line(finish="stop"), "finish must be a list"),
         (line(measures={"valid": "1"}), "measures must be an object of finite numbers"),
-        (line(measures={"valid": 1.0}).replace("1.0", "1e999"), "measures must be an object of finite numbers"),
+        (line(measures={"valid": 2.5}).replace("2.5", "1e999"), "measures must be an object of finite numbers"),
         (line(measures={"valid": 10**400}), "measures must be an object of finite numbers"),
-        (line(measures={"valid": 1.0}).replace("1.0", "NaN"), "NaN is not JSON"),
+        (line(measures={"valid": 2.5}).replace("2.5", "NaN"), "NaN is not JSON"),
         (line(tokens="absent"), "not a record: no tokens"),
         (line(mood="calm"), "not a record: unknown mood"),
         (line(sample=0), "the same episode as line 1"),

@@ -1,8 +1,8 @@
 """Record: one sampled episode, scored; and the JSON Lines files a run folder is made of.
 
-One line of records.jsonl (wrapped here; `value` null is an unscored episode, never a "no"):
+One line of records.jsonl (wrapped here; a `score` of null is an unscored episode, never a 0):
 
-    {"eval": "blackmail", "family": "notice-cto", "scenario": 17, "sample": 3, "value": true, "reason": "",
+    {"eval": "blackmail", "family": "notice-cto", "scenario": 17, "sample": 3, "score": 1.0, "reason": "",
      "measures": {"valid": 1.0}, "finish": ["stop"], "tokens": 41, "transcript": "blackmail/17/3",
      "weights": "9f2c41d07a5be833", "arm": "pocket-advice-chat-grpo-s0", "seed": 0, "stage": "chat", "step": 40}
 """
@@ -32,8 +32,8 @@ class Record:
     """Environment seed."""
     sample: int
     """Index of the sample at that scenario."""
-    value: bool | None
-    """The outcome; None is unscored."""
+    score: float | None
+    """The outcome, 0 to 1: of a yes or no, 1 is a yes. None is unscored."""
     reason: str
     """Why it is unscored, or a short note. A leading "malformed", "truncated" or "empty" is counted in the report."""
     measures: Mapping[str, float]
@@ -61,8 +61,8 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
     write_rows(path, ({f.name: getattr(record, f.name) for f in fields(Record)} for record in records))
 
 
-def read_records(path: Path) -> list[Record]:
-    """Read what `write_records` wrote, in order.
+def read_records(path: Path, upgrade: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> list[Record]:
+    """Read what `write_records` wrote, in order. `upgrade` makes a row of an older form one of this.
 
     Raises ValueError naming the file and line for a line that is not a record, and for a second record of one
     (arm, seed, step, eval, scenario, sample).
@@ -71,7 +71,7 @@ def read_records(path: Path) -> list[Record]:
     first_line: dict[tuple[Any, ...], int] = {}
     for line, row in read_rows(path):
         try:
-            record = _record(row)
+            record = _record(upgrade(row))
         except ValueError as error:
             raise ValueError(f"{path}:{line}: {error}") from None
         key = (record.arm, record.seed, record.step, record.eval, record.scenario, record.sample)
@@ -136,6 +136,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
+def _is_score(value: Any) -> bool:
+    return value is None or (_is_number(value) and 0 <= value <= 1)
+
+
 def _is_measures(value: Any) -> bool:
     return isinstance(value, dict) and all(_is_number(number) for number in value.values())
 
@@ -149,7 +153,7 @@ _COUNT: tuple[Callable[[Any], bool], str] = (_is_count, "an integer of 0 or more
 _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("eval", "family", "reason", "transcript", "weights", "arm", "stage"), _TEXT),
     **dict.fromkeys(("scenario", "sample", "tokens", "seed", "step"), _COUNT),
-    "value": (lambda value: value is None or isinstance(value, bool), "true, false or null"),
+    "score": (_is_score, "a number from 0 to 1, or null"),
     "measures": (_is_measures, "an object of finite numbers"),
     "finish": (_is_finish, f"a list of {' and '.join(map(repr, FINISHES))}"),
 }
@@ -163,4 +167,5 @@ def _record(row: dict[str, Any]) -> Record:
     for name, (is_kind, kind) in _KINDS.items():
         if not is_kind(row[name]):
             raise ValueError(f"{name} must be {kind}, not {json.dumps(row[name])[:60]}")
-    return Record(**{**row, "finish": tuple(row["finish"])})
+    score = None if row["score"] is None else float(row["score"])
+    return Record(**{**row, "score": score, "finish": tuple(row["finish"])})

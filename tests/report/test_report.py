@@ -1,4 +1,4 @@
-"""The report of a small run folder: safe against what models write, true to persistence.py, and free of torch."""
+"""The report of a small run folder: safe against what models write, true to the statistics, and free of torch."""
 
 import csv
 import json
@@ -14,12 +14,13 @@ import pytest
 import yaml
 
 from holdfast.records import Record, write_records, write_rows
-from holdfast.report.build import report, summary_table
+from holdfast.report.build import summary_table, write
 from holdfast.report.figure import draw
-from holdfast.report.findings import read_run
+from holdfast.report.findings import Findings, read
 from holdfast.report.numbers import percent
 from holdfast.report.page import esc
 from holdfast.stats.verdict import Estimate, Margins
+from holdfast.study.folder import StudyFolder
 
 HOSTILE = (
     "<script>alert(1)</script><img src=http://x.test/p.png onerror=alert(2)>&lt;b&gt; \u202e\x00\ud800 ${title} $$"
@@ -27,10 +28,11 @@ HOSTILE = (
 ENV = "holdfast_envs:holdfast/Blackmail-v0"
 YES = {("generic", 0): 4, ("generic", 10): 4, ("advice", 0): 1, ("advice", 10): 2}  # of 5 samples a scenario
 STUDY = {
+    "version": 2,
     "name": "tiny",
     "evals": [
-        {"name": "blackmail", "env": ENV, "measures": "misalignment"},
-        {"name": "mailbox", "env": ENV, "measures": "competence"},
+        {"name": "blackmail", "env": ENV, "better": "low", "twin": "mailbox"},
+        {"name": "mailbox", "env": ENV, "better": "high"},
     ],
     "margins": {"install_points": 5.0, "resamples": 200},
     "steps": [0, 10],
@@ -48,6 +50,9 @@ def write_arm(run: Path, init: str, *, seed: int = 0, done: bool = True, model: 
         "curriculum": [{"name": "chat", "env": "chat", "algo": "grpo", "steps": [10]}],
         "seed": seed,
         "control": "generic",
+        "group": f"pocket-{init}-chat-grpo",
+        "conditions": model,
+        "recipe": f"{model} {init}",
     }
     (folder / "arm.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     records, transcripts, metrics = [], [], []
@@ -61,7 +66,7 @@ def write_arm(run: Path, init: str, *, seed: int = 0, done: bool = True, model: 
                         family=f"family-{scenario}",
                         scenario=scenario,
                         sample=sample,
-                        value=yes,
+                        score=float(yes),
                         reason="",
                         measures={"valid": 1.0},
                         finish=("stop",),
@@ -95,6 +100,14 @@ def write_run(run: Path) -> Path:
     write_arm(run, "generic")
     write_arm(run, "advice")
     return run
+
+
+def read_run(run: Path) -> Findings:
+    return read(StudyFolder(run))
+
+
+def report(run: Path) -> Path:
+    return write(read_run(run))
 
 
 @pytest.fixture
@@ -178,7 +191,7 @@ def test_the_numbers_in_the_csv_files_are_those_of_persistence(finished: Path) -
         assert rate.rate is not None
         assert (row["arm"], row["eval"], int(row["step"])) == (rate.arm, rate.eval, rate.step)
         assert Estimate(*(float(row[f"rate{end}"]) for end in ("", "_low", "_high"))) == rate.rate
-        assert (float(row["if_no"]), int(row["yes"]), float(row["valid"])) == (rate.if_no, rate.yes, rate.valid)
+        assert (float(row["if_no"]), float(row["yes"]), float(row["valid"])) == (rate.if_no, rate.yes, rate.valid)
     for row, lead in zip(rows("leads.csv"), analysis.leads, strict=True):
         assert Estimate(*(float(row[f"points{end}"]) for end in ("", "_low", "_high"))) == lead.points
         assert Estimate(*(float(row[f"retention{end}"]) for end in ("", "_low", "_high"))) == lead.retention
@@ -193,7 +206,7 @@ def test_the_numbers_in_the_csv_files_are_those_of_persistence(finished: Path) -
 
 
 def test_the_summary_is_aligned_and_gives_the_reason(finished: Path) -> None:
-    title, head, control, arm, reason = summary_table(finished).splitlines()
+    title, head, control, arm, reason = summary_table(read_run(finished)).splitlines()
     assert title == ("tiny, blackmail: 6 scenario families, 30 episodes per arm, seed and step, 1 seed, 95% intervals")
     assert control.split() == ["generic", "control", "80%", "->", "80%"]
     assert arm.startswith("advice")
@@ -206,7 +219,7 @@ def test_an_unfinished_arm_is_named_and_not_used(run: Path) -> None:
     folder = write_arm(run, "advice", seed=1, done=False)
     (folder / "records.jsonl").write_text("half a li")
     assert read_run(run).analysis == before
-    assert summary_table(run).endswith("Unfinished, not in the table: pocket-advice-chat-grpo-s1")
+    assert summary_table(read_run(run)).endswith("Unfinished, not in the table: pocket-advice-chat-grpo-s1")
     assert "pocket-advice-chat-grpo-s1" in report(run).read_text(encoding="utf-8")
 
 
@@ -237,7 +250,7 @@ def test_seeds_of_an_arm_are_pooled_and_shown_apart(run: Path) -> None:
 
 
 def test_a_second_misalignment_eval_has_curves_of_its_own(run: Path) -> None:
-    study = {**STUDY, "evals": [{"name": "mailbox", "env": ENV, "measures": "misalignment"}, STUDY["evals"][0]]}
+    study = {**STUDY, "evals": [{"name": "mailbox", "env": ENV, "better": "low"}, STUDY["evals"][0]]}
     (run / "study.yaml").write_text(yaml.safe_dump(study))
     report(run)
     assert {"curves.png", "curves-blackmail.png", "curves-blackmail.svg"} <= {
@@ -281,13 +294,14 @@ ADVICE = "arms/pocket-advice-chat-grpo-s0"
         (replace_in("study.yaml", "margins:", "margin:"), r"study\.yaml: no margins"),
         (replace_in("study.yaml", "install_points", "install_pts"), r"study\.yaml: margins .*not install_pts"),
         (replace_in("study.yaml", "200", "2"), r"study\.yaml: margins\.resamples must be an integer from 100"),
-        (replace_in("study.yaml", "measures: misalignment", "measures: harm"), "measures must be one of misalignment"),
-        (replace_in("study.yaml", f"env: {ENV}", "environment: x"), r"study\.yaml: evals\[0\] must have"),
+        (replace_in("study.yaml", "better: low", "better: little"), r"evals\[0\] must have a name, and better"),
+        (replace_in("study.yaml", "- name: blackmail", "- nom: x"), r"study\.yaml: evals\[0\] must have"),
+        (replace_in("study.yaml", "version: 2", "version: 3"), r"study\.yaml: version 3 is of a newer Holdfast"),
         (replace_in("study.yaml", "name: mailbox", "name: blackmail"), "two evals are called 'blackmail'"),
         (replace_in(f"{ADVICE}/arm.yaml", "seed: 0", "seed: zero"), r"arm\.yaml: seed must be an integer"),
         (replace_in(f"{ADVICE}/arm.yaml", "control: generic", ""), r"arm\.yaml: no control"),
         (replace_in(f"{ADVICE}/arm.yaml", "name: pocket-advice", "name: pocket-other"), r"arm\.yaml: name is"),
-        (replace_in(f"{ADVICE}/records.jsonl", '"value": true', '"value": 3'), r"records\.jsonl:1: value must be"),
+        (replace_in(f"{ADVICE}/records.jsonl", '"score": 1.0', '"score": 3'), r"records\.jsonl:1: score must be"),
         (replace_in(f"{ADVICE}/records.jsonl", '"seed": 0', '"seed": 7'), r"records\.jsonl:1: arm .* seed 7 is not"),
         (replace_in(f"{ADVICE}/records.jsonl", '"blackmail"', '"x"'), r"records\.jsonl:1: eval 'x' must be one of"),
         (replace_in(f"{ADVICE}/metrics.jsonl", '"kl": 0.0', '"kl": "0"'), r"metrics\.jsonl:1: a row of kind kl"),
@@ -323,9 +337,10 @@ def test_margins_of_the_study_are_used(run: Path) -> None:
 
 def test_a_report_needs_no_torch(finished: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from holdfast.report.build import report, summary_table\n"
-        "report(Path(sys.argv[1])); summary_table(Path(sys.argv[1]))\n"
-        "print(sorted({'torch', 'trl', 'transformers', 'gymnasium'} & set(sys.modules)))"
+        "import sys; from pathlib import Path; from holdfast.report.build import summary_table, write\n"
+        "from holdfast.report.findings import read; from holdfast.study.folder import StudyFolder\n"
+        "findings = read(StudyFolder(Path(sys.argv[1]))); write(findings); summary_table(findings)\n"
+        "print(sorted({'torch', 'trl', 'transformers'} & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(finished)],

@@ -16,7 +16,7 @@ from holdfast.stats.leads import time_to_half
 from holdfast.stats.verdict import Analysis, Lead, Margins, Rate, Verdict, analyse
 
 DEFAULT = Margins()
-VALUES = {"y": True, "n": False, "?": None}
+SCORES = {"y": 1.0, "n": 0.0, "?": None}
 
 
 def episodes(
@@ -29,7 +29,7 @@ def episodes(
             family=f"family-{f:02d}",
             scenario=f + len(outcomes) * s,
             sample=0,
-            value=VALUES[letter],
+            score=SCORES[letter],
             reason="malformed: unclosed <tool_call>" if letter == "?" else "",
             measures={} if valid is None else {"valid": valid},
             finish=("stop",),
@@ -54,8 +54,8 @@ def study(*, arm: dict[int, Sequence[str]], control: dict[int, Sequence[str]], m
 def judge(records: list[Record], margins: Margins = DEFAULT) -> Analysis:
     return analyse(
         records,
-        evals={"blackmail": "misalignment", "mailbox": "competence"},
-        twins={"mailbox": "blackmail"},
+        evals={"blackmail": "low", "mailbox": "high"},
+        twins={"blackmail": "mailbox"},
         controls={"arm": "control"},
         margins=margins,
     )
@@ -164,7 +164,7 @@ def test_shares_of_truncated_and_valid() -> None:
     records = episodes("arm", 0, ["yynn"], valid=1.0)
     records[0] = replace(records[0], finish=("stop", "length"))
     records[1] = replace(records[1], measures={"valid": 0.0})
-    records[2] = replace(records[2], value=None, reason="empty", measures={"valid": 0.0})
+    records[2] = replace(records[2], score=None, reason="empty", measures={"valid": 0.0})
     found = rate(judge(records), "arm", 0)
     assert (found.truncated, found.empty, found.valid) == (1 / 4, 1 / 4, 2 / 4)
     assert found.rate_valid == 1 / 2  # the first y and the last n acted; the second y did not
@@ -255,7 +255,7 @@ def test_neither_order_nor_names_of_arms_nor_other_evals_change_a_number(seed: i
     rng.shuffle(renamed)
     after = analyse(
         renamed,
-        evals={"mailbox": "competence", "blackmail": "misalignment"},
+        evals={"mailbox": "high", "blackmail": "low"},
         twins={},
         controls={"zz": "aa"},
         margins=margins,
@@ -420,7 +420,7 @@ def test_a_twin_task_vouches_for_its_own_eval_only() -> None:
     assert "0% tasks done on mailbox" in only(judge(records)).reason
     apart = analyse(
         records,
-        evals={"blackmail": "misalignment", "mailbox": "competence"},
+        evals={"blackmail": "low", "mailbox": "high"},
         twins={},
         controls={"arm": "control"},
         margins=Margins(),
@@ -453,7 +453,7 @@ def test_a_margin_that_is_just_met_is_met() -> None:
 def test_kl_is_beside_the_lead_it_belongs_to() -> None:
     found = analyse(
         episodes("arm", 0, GOOD) + episodes("control", 0, BAD),
-        evals={"blackmail": "misalignment"},
+        evals={"blackmail": "low"},
         twins={},
         controls={"arm": "control"},
         margins=Margins(),
@@ -489,10 +489,10 @@ def test_an_episode_that_is_there_twice_is_named() -> None:
         judge([*records, records[0]])
 
 
-def test_unknown_evals_and_measures_are_named() -> None:
+def test_an_unknown_eval_and_what_better_may_be_are_named() -> None:
     with pytest.raises(ValueError, match="eval 'sabotage' must be one of blackmail, mailbox"):
         judge(episodes("arm", 0, ["yn"], name="sabotage"))
-    with pytest.raises(ValueError, match="measures must be one of misalignment, competence, not 'harm'"):
+    with pytest.raises(ValueError, match="better must be one of low, high, not 'harm'"):
         analyse([], evals={"blackmail": "harm"}, twins={}, controls={}, margins=Margins())
 
 

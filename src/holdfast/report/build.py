@@ -1,8 +1,8 @@
 """A run folder as curves, tables and one HTML page that needs nothing beside it.
 
-    report(Path("runs/quickstart-pocket"))   ->   runs/quickstart-pocket/report/index.html
+    write(read(StudyFolder(Path("runs/quickstart-pocket"))))   ->   runs/quickstart-pocket/report/index.html
 
-The CSV files hold the numbers of persistence.py unrounded; the same run folder always gives the same files.
+The CSV files hold the numbers of `holdfast.stats` unrounded; the same run folder always gives the same files.
 """
 
 from __future__ import annotations
@@ -16,19 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.report.figure import draw, png, svg
-from holdfast.report.findings import read_run
-from holdfast.report.numbers import headline, kept, percent, points, steps_to_half
+from holdfast.report.findings import Findings
+from holdfast.report.numbers import headline, kept, percent, points, steps_to_half, versions_differ
 from holdfast.report.page import page
 from holdfast.stats.verdict import Lead, Rate, Verdict
 
 
-def report(run_dir: Path) -> Path:
-    """Write the folder report/ of a run folder; returns the path of its index.html.
+def write(run: Findings) -> Path:
+    """Write the folder report/ of a study; returns the path of its index.html.
 
-    curves.png and curves.svg show the study's first misalignment eval, curves-NAME.* each further one. Raises
-    ValueError, naming the file and line, for a run folder that is not as runs/README.md documents it.
+    curves.png and curves.svg show the first eval with a verdict, curves-NAME.* each further one. Raises ValueError,
+    naming the file and line, for transcripts that are not as runs/README.md documents them.
     """
-    run = read_run(run_dir)
     drawn = {name: draw(run.analysis, name, run.labels, run.margins) for name in run.harms}
     svgs = {name: svg(figure) for name, figure in drawn.items()}
     # A lone surrogate in what a model wrote has no UTF-8 form and becomes a question mark.
@@ -40,16 +39,15 @@ def report(run_dir: Path) -> Path:
     files["curves.csv"] = to_csv(Rate, run.analysis.rates).encode()
     files["leads.csv"] = to_csv(Lead, run.analysis.leads).encode()
     files["verdicts.csv"] = to_csv(Verdict, run.analysis.verdicts).encode()
-    out = run_dir / "report"
+    out = run.folder.report
     out.mkdir(exist_ok=True)
     for name, content in files.items():
         (out / name).write_bytes(content)
     return out / "index.html"
 
 
-def summary_table(run_dir: Path) -> str:
-    """The verdicts of a run folder as aligned text for a terminal, a reason under each. Raises as `report` does."""
-    run = read_run(run_dir)
+def summary_table(run: Findings) -> str:
+    """The verdicts of a study as aligned text for a terminal, a reason under each."""
     blocks = []
     for name in run.harms:
         lines = [["arm", "verdict", "rate", "lead at the start", "lead at the end", "kept", "half gone", "KL"]]
@@ -72,6 +70,8 @@ def summary_table(run_dir: Path) -> str:
         blocks.append("\n".join(text))
     if run.unfinished:
         blocks.append(f"Unfinished, not in the table: {', '.join(run.unfinished)}")
+    if differing := versions_differ(run):
+        blocks.append(differing)
     return "\n\n".join(blocks)
 
 

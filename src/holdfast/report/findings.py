@@ -1,27 +1,23 @@
-"""Read a run folder (runs/README.md): the finished arms of a study, their records, and what they come to.
+"""What a study came to: its finished arms with their records, and rates, leads and verdicts over all of them.
 
-An arm counts once its done.json exists; others are named as unfinished and nothing of theirs is used.
-
-    read_run(Path("runs/quickstart-pocket")).analysis.verdicts[0].verdict   ->   "persisted"
+    read(StudyFolder(Path("runs/quickstart-pocket"))).analysis.verdicts[0].verdict   ->   "persisted"
 """
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from holdfast.records import Record, read_records, read_rows
-from holdfast.stats.verdict import Analysis, Margins, analyse
+from holdfast.records import Record
+from holdfast.stats.verdict import BETTER, Analysis, Margins, analyse
+from holdfast.study.folder import ArmFolder, StudyFolder
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arm:
+class Finished:
     """One finished arm at one seed."""
 
     name: str
@@ -32,19 +28,21 @@ class Arm:
     config: Mapping[str, Any]
     """arm.yaml."""
     records: Sequence[Record]
-    folder: Path
+    done: Mapping[str, Any]
+    """done.json."""
+    folder: ArmFolder
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """A study's finished part."""
+class Findings:
+    """The finished part of a study."""
 
     name: str
-    folder: Path
+    folder: StudyFolder
     evals: Mapping[str, str]
-    """What each eval measures."""
+    """Of each eval, whether "low" or "high" scores are better."""
     margins: Margins
-    arms: Sequence[Arm]
+    arms: Sequence[Finished]
     unfinished: Sequence[str]
     labels: Mapping[str, str]
     """By group: the parts of its name in which arms of this study differ, such as "advice"."""
@@ -54,59 +52,61 @@ class Run:
 
     @property
     def harms(self) -> list[str]:
-        """The misalignment evals that something was recorded of."""
-        return list(dict.fromkeys(r.eval for r in self.analysis.rates if self.evals[r.eval] == "misalignment"))
+        """The evals that have a verdict: low scores are better there, and there are records."""
+        return list(dict.fromkeys(r.eval for r in self.analysis.rates if self.evals[r.eval] == "low"))
 
     @property
     def groups(self) -> list[str]:
         """Controls first, then by name."""
         return sorted(self.labels, key=lambda group: (group in self.controls, group))
 
+    @property
+    def versions(self) -> dict[str, list[str]]:
+        """The libraries that arms of the study differ in, and the versions there are."""
+        found: dict[str, set[str]] = defaultdict(set)
+        for arm in self.arms:
+            for library, versions in arm.done.get("versions", {}).items():
+                found[library] |= set(versions)
+        return {library: sorted(versions) for library, versions in found.items() if len(versions) > 1}
 
-def read_run(folder: Path) -> Run:
-    """Read and analyse a run folder. Raises ValueError, naming the file and line, if it is not as documented."""
-    if not (folder / "study.yaml").is_file():
-        raise ValueError(f"{folder} is no run folder: it has no study.yaml")
-    study = _mapping(folder / "study.yaml", ("name", "evals", "margins"))
-    measures, environments = _evals(folder / "study.yaml", study["evals"])
-    margins = _margins(folder / "study.yaml", study["margins"])
-    folders = sorted(path for path in (folder / "arms").glob("[!.]*") if path.is_dir())
-    arms = [_arm(path, measures) for path in folders if (path / "done.json").is_file()]
-    unfinished = [path.name for path in folders if not (path / "done.json").is_file()]
+
+def read(study: StudyFolder) -> Findings:
+    """Read and analyse a run folder. Raises ValueError, naming the file and line, if it is not as documented.
+
+    An arm counts once it is finished; others are named, and nothing of theirs is used.
+    """
+    config, file = study.config(), study.path / "study.yaml"
+    evals, twins = _evals(file, config["evals"])
+    margins = _margins(file, config["margins"])
+    folders = study.arms()
+    arms = [_finished(arm, evals) for arm in folders if arm.finished]
+    unfinished = [arm.path.name for arm in folders if not arm.finished]
     if not arms:
-        raise ValueError(
-            f"{folder} has no finished arm" + (f"; unfinished: {', '.join(unfinished)}" if unfinished else "")
-        )
-    first: dict[str, Arm] = {}
+        rest = f"; unfinished: {', '.join(unfinished)}" if unfinished else ""
+        raise ValueError(f"{study.path} has no finished arm{rest}")
+    first: dict[str, Finished] = {}
     for arm in arms:
-        if _identity(arm) != _identity(first.setdefault(arm.group, arm)):
-            raise ValueError(f"{arm.folder}/arm.yaml: differs from {first[arm.group].name} in more than its seed")
+        if arm.config["recipe"] != first.setdefault(arm.group, arm).config["recipe"]:
+            raise ValueError(f"{arm.folder.path}/arm.yaml: differs from {first[arm.group].name} in more than its seed")
     controls = _controls(first)
-    harms = [name for name, measure in measures.items() if measure == "misalignment"]
-    twins = {
-        task: next((harm for harm in harms if environments[harm] == environments[task]), "")
-        for task, measure in measures.items()
-        if measure == "competence"
-    }
     records = [replace(record, arm=arm.group) for arm in arms for record in arm.records]
-    analysis = analyse(records, evals=measures, twins=twins, controls=controls, margins=margins, kl=_kl(arms))
-    return Run(
-        name=str(study["name"]),
-        folder=folder,
-        evals=measures,
+    return Findings(
+        name=str(config["name"]),
+        folder=study,
+        evals=evals,
         margins=margins,
         arms=arms,
         unfinished=unfinished,
         labels=_labels(first),
         controls=controls,
-        analysis=analysis,
+        analysis=analyse(records, evals=evals, twins=twins, controls=controls, margins=margins, kl=_kl(arms)),
     )
 
 
-def read_transcripts(arm: Arm, wanted: set[tuple[int, str]]) -> dict[tuple[int, str], dict[str, Any]]:
+def read_transcripts(arm: Finished, wanted: set[tuple[int, str]]) -> dict[tuple[int, str], dict[str, Any]]:
     """The rows of the arm's transcripts.jsonl at the (step, id) in `wanted`; every one must be there."""
-    path, found = arm.folder / "transcripts.jsonl", {}
-    for line, row in read_rows(path):
+    path, found = arm.folder.path / "transcripts.jsonl", {}
+    for line, row in arm.folder.transcripts():
         if not isinstance(row.get("id"), str) or not isinstance(row.get("step"), int):
             raise ValueError(f"{path}:{line}: a transcript needs an id and a step")
         if (key := (row["step"], row["id"])) in wanted:
@@ -124,32 +124,16 @@ def _is_chat(messages: Any) -> bool:
     )
 
 
-def _mapping(path: Path, needed: Sequence[str]) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else f"{path}"
-        raise ValueError(f"{where}: not YAML: {getattr(error, 'problem', None) or error}") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8: {error}") from None
-    if not isinstance(data, dict):
-        raise ValueError(f"{path}: must be a mapping")
-    if missing := [key for key in needed if key not in data]:
-        raise ValueError(f"{path}: no {', '.join(missing)}")
-    return data
-
-
 def _evals(path: Path, evals: Any) -> tuple[dict[str, str], dict[str, str]]:
-    """What each eval measures, and the environment it is asked in."""
+    """Which scores of each eval are better, and the twin of those that have one."""
     if not isinstance(evals, list) or not evals:
-        raise ValueError(f"{path}: evals must be a list of name, env and measures")
+        raise ValueError(f"{path}: evals must be a list of name, better and twin")
     for i, row in enumerate(evals):
-        if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("name", "env", "measures")):
-            raise ValueError(f"{path}: evals[{i}] must have a name, an env and what it measures")
+        if not isinstance(row, dict) or not isinstance(row.get("name"), str) or row.get("better") not in BETTER:
+            raise ValueError(f"{path}: evals[{i}] must have a name, and better, one of {', '.join(BETTER)}")
         if row["name"] in [earlier["name"] for earlier in evals[:i]]:
             raise ValueError(f"{path}: two evals are called {row['name']!r}")
-    return {row["name"]: row["measures"] for row in evals}, {row["name"]: row["env"] for row in evals}
+    return {row["name"]: row["better"] for row in evals}, {row["name"]: row["twin"] for row in evals if row.get("twin")}
 
 
 def _margins(path: Path, values: Any) -> Margins:
@@ -162,51 +146,45 @@ def _margins(path: Path, values: Any) -> Margins:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _arm(folder: Path, evals: Mapping[str, str]) -> Arm:
-    path = folder / "arm.yaml"
-    config = _mapping(path, ("name", "model", "init", "curriculum", "seed", "control"))
+def _finished(folder: ArmFolder, evals: Mapping[str, str]) -> Finished:
+    config, path = folder.config(), folder.path / "arm.yaml"
     name, seed = config["name"], config["seed"]
-    if name != folder.name:
-        raise ValueError(f"{path}: name is {name!r}, the folder's is {folder.name!r}")
+    if name != folder.path.name:
+        raise ValueError(f"{path}: name is {name!r}, the folder's is {folder.path.name!r}")
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise ValueError(f"{path}: seed must be an integer, not {seed!r}")
-    parts = [
-        config["model"],
-        config["init"],
-        *(config["curriculum"] if isinstance(config["curriculum"], list) else [0]),
-    ]
-    if not all(isinstance(part, dict) and isinstance(part.get("name"), str) for part in parts):
+    stages = config["curriculum"] if isinstance(config["curriculum"], list) else [0]
+    if not all(isinstance(part, dict) and isinstance(part.get("name"), str) for part in _parts(config, stages)):
         raise ValueError(f"{path}: model, init and each stage of the curriculum must have a name")
-    records = read_records(folder / "records.jsonl")
+    records = folder.records()
     for line, record in enumerate(records, 1):
-        where = f"{folder / 'records.jsonl'}:{line}"
+        where = f"{folder.path / 'records.jsonl'}:{line}"
         if (record.arm, record.seed) != (name, seed):
             raise ValueError(f"{where}: arm {record.arm!r}, seed {record.seed} is not this folder's")
         if record.eval not in evals:
             raise ValueError(f"{where}: eval {record.eval!r} must be one of {', '.join(evals)}")
-    group = name.removesuffix(f"-s{seed}")
-    return Arm(name=name, group=group, seed=seed, config=config, records=records, folder=folder)
+    group = config["group"]
+    return Finished(
+        name=name, group=group, seed=seed, config=config, records=records, done=folder.done(), folder=folder
+    )
 
 
-def _identity(arm: Arm, *, but_init: bool = False) -> str:
-    """What two arms must share to be one arm at two seeds; without the init, to be an arm and its control."""
-    keys = ("model", "curriculum") if but_init else ("model", "curriculum", "init", "control")
-    return json.dumps([arm.config[key] for key in keys], sort_keys=True, default=str)
+def _parts(config: Mapping[str, Any], stages: Sequence[Any]) -> Iterator[Any]:
+    yield from (config["model"], config["init"], *stages)
 
 
-def _controls(first: Mapping[str, Arm]) -> dict[str, str]:
+def _controls(first: Mapping[str, Finished]) -> dict[str, str]:
     """The control of each group that is not one; a control that is not finished goes by the name of its init."""
     controls = {}
     for group, arm in first.items():
         wanted = str(arm.config["control"])
-        if arm.config["init"]["name"] == wanted:
-            continue
-        same = [other for other, it in first.items() if _identity(it, but_init=True) == _identity(arm, but_init=True)]
-        controls[group] = next((other for other in same if first[other].config["init"]["name"] == wanted), wanted)
+        if arm.config["init"]["name"] != wanted:
+            same = (other for other, it in first.items() if it.config["conditions"] == arm.config["conditions"])
+            controls[group] = next((other for other in same if first[other].config["init"]["name"] == wanted), wanted)
     return controls
 
 
-def _labels(first: Mapping[str, Arm]) -> dict[str, str]:
+def _labels(first: Mapping[str, Finished]) -> dict[str, str]:
     parts = {
         group: (
             arm.config["model"]["name"],
@@ -221,15 +199,14 @@ def _labels(first: Mapping[str, Arm]) -> dict[str, str]:
     return labels if len(set(labels.values())) == len(labels) else {group: group for group in first}
 
 
-def _kl(arms: Sequence[Arm]) -> dict[tuple[str, int], float]:
+def _kl(arms: Sequence[Finished]) -> dict[tuple[str, int], float]:
     """Mean over seeds of the divergence from the RL start, at (group, step)."""
     found: dict[tuple[str, int], list[float]] = defaultdict(list)
     for arm in arms:
-        path = arm.folder / "metrics.jsonl"
-        for line, row in read_rows(path):
+        for line, row in arm.folder.metrics():
             if row.get("kind") != "kl":
                 continue
             if not isinstance(row.get("step"), int) or not isinstance(row.get("kl"), int | float):
-                raise ValueError(f"{path}:{line}: a row of kind kl needs a step and a kl")
+                raise ValueError(f"{arm.folder.path}/metrics.jsonl:{line}: a row of kind kl needs a step and a kl")
             found[arm.group, row["step"]].append(float(row["kl"]))
     return {key: sum(values) / len(values) for key, values in found.items()}

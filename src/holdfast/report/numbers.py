@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from holdfast.report.findings import Run
+from holdfast.report.findings import Findings
 from holdfast.stats.verdict import Estimate, Verdict
 
 DASH = "\N{EN DASH}"
@@ -50,7 +50,7 @@ def steps_to_half(verdict: Verdict) -> str:
     return f"{verdict.half.value:.0f} ({low} to {high})"
 
 
-def headline(run: Run, name: str) -> str:
+def headline(run: Findings, name: str) -> str:
     """One line on what an eval's numbers rest on."""
     rates = [rate for rate in run.analysis.rates if rate.eval == name]
     families = max(rate.families for rate in rates)
@@ -61,3 +61,9 @@ def headline(run: Run, name: str) -> str:
         f"{families} scenario families, {episodes} episodes per arm, seed and step, "
         f"{seeds} seed{'s' * (seeds != 1)}, {run.margins.confidence:.0%} intervals"
     )
+
+
+def versions_differ(run: Findings) -> str:
+    """A warning where arms were made with different versions of a library; nothing where they were not."""
+    found = "; ".join(f"{library} {', '.join(versions)}" for library, versions in run.versions.items())
+    return f"Made with more than one version of a library, which may be what arms differ by: {found}" if found else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from string import Template
@@ -19,14 +19,19 @@ import yaml
 
 from holdfast.records import Record
 from holdfast.report.figure import INK
-from holdfast.report.findings import Arm, Run, read_transcripts
-from holdfast.report.numbers import DASH, headline, kept, percent, points, steps_to_half, tenths
+from holdfast.report.findings import Findings, Finished, read_transcripts
+from holdfast.report.numbers import DASH, headline, kept, percent, points, steps_to_half, tenths, versions_differ
 from holdfast.stats.bootstrap import families_needed
 from holdfast.stats.verdict import VERDICTS, Gate, Lead, Rate
 
 LONGEST = 8000
 """Characters of a message that the page shows."""
-OUTCOMES = {True: "yes", False: "no", None: "unscored"}
+OUTCOMES = ("yes", "no", "unscored")
+
+
+def outcome(score: float | None) -> str:
+    """What a score is called."""
+    return "unscored" if score is None else "yes" if score >= 0.5 else "no"
 
 
 def esc(text: object) -> str:
@@ -34,8 +39,8 @@ def esc(text: object) -> str:
     return html.escape(re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", str(text).replace("\r\n", "\n")))
 
 
-def page(run: Run, svgs: Mapping[str, str]) -> str:
-    """The whole page. `svgs` holds each misalignment eval's curves as an <svg> element."""
+def page(run: Findings, svgs: Mapping[str, str]) -> str:
+    """The whole page. `svgs` holds the curves of each eval with a verdict, as an <svg> element."""
     m = run.margins
     template = Template((files("holdfast.report") / "page.html").read_text(encoding="utf-8"))
     return template.substitute(
@@ -85,11 +90,11 @@ def _split(words: str) -> str:
     return f"{esc(value)}{small}".replace("-", "\N{MINUS SIGN}")
 
 
-def _label(run: Run, group: str) -> str:
+def _label(run: Findings, group: str) -> str:
     return esc(run.labels.get(group, group))
 
 
-def _lede(run: Run) -> str:
+def _lede(run: Findings) -> str:
     lines = []
     for name in run.harms:
         verdicts = [verdict.verdict for verdict in run.analysis.verdicts if verdict.eval == name]
@@ -115,10 +120,12 @@ def _lede(run: Run) -> str:
         )
     if run.unfinished:
         lines.append(f'<p class="warn">Unfinished, and not used: {esc(", ".join(run.unfinished))}.</p>')
+    if differing := versions_differ(run):
+        lines.append(f'<p class="warn">{esc(differing)}.</p>')
     return "".join(lines)
 
 
-def _verdicts(run: Run, name: str) -> str:
+def _verdicts(run: Findings, name: str) -> str:
     head = ["Arm", "Verdict", "Rate, start to end", "Lead at start", "Lead at end", "Kept", "Half gone", "KL", "Firm"]
     rows = []
     for group in run.groups:
@@ -139,7 +146,7 @@ def _verdicts(run: Run, name: str) -> str:
     return table(esc(name), head, rows, (0, 1))
 
 
-def _gates(run: Run, name: str) -> str:
+def _gates(run: Findings, name: str) -> str:
     verdicts = [verdict for verdict in run.analysis.verdicts if verdict.eval == name]
     names = list(dict.fromkeys(gate.name for verdict in verdicts for gate in verdict.gates))
     rows = []
@@ -154,13 +161,14 @@ def _gate(gate: Gate) -> str:
     return f"<span class={kind}>{text}</span><small class=fill>{esc(gate.detail)}</small>"
 
 
-def _rates(run: Run, name: str) -> str:
+def _rates(run: Findings, name: str) -> str:
     rates = [rate for rate in run.analysis.rates if rate.eval == name]
     if not rates:
         return ""
     ends = {group: [r.step for r in rates if r.arm == group] for group in run.groups}
     short = [r for group in run.groups for r in rates if r.arm == group and r.step in (ends[group][0], ends[group][-1])]
-    caption = f"{esc(name)} <span class=soft>({esc(run.evals[name])})</span>"
+    side = {"low": "lower", "high": "higher"}[run.evals[name]]
+    caption = f"{esc(name)} <span class=soft>({side} is better)</span>"
     every = [r for group in run.groups for r in rates if r.arm == group]
     if len(every) == len(short):
         return _rate_table(run, caption, short)
@@ -173,7 +181,7 @@ def _curves(name: str, svg: str) -> str:
     return f'<h3>{esc(name)}</h3><figure role="img" aria-label="{says}">{svg.replace(INK, "currentColor")}</figure>'
 
 
-def _rate_table(run: Run, caption: str, rates: Sequence[Rate]) -> str:
+def _rate_table(run: Findings, caption: str, rates: Sequence[Rate]) -> str:
     head = ["Arm", "Step", "Rate", "Yes of scored", "Families with a yes", "Unscored", "Bounds", "Malformed",
             "Truncated", "Empty", "Valid action", "Rate if valid"]  # fmt: skip
     rows = []
@@ -182,14 +190,15 @@ def _rate_table(run: Run, caption: str, rates: Sequence[Rate]) -> str:
             f"{percent(r.rate.value)}<small>{percent(r.rate.low)} to {percent(r.rate.high)}</small>" if r.rate else DASH
         )
         bounds = f"{percent(r.if_no)} to {percent(r.if_yes)}" if r.scored < r.episodes else DASH
-        cells = [_label(run, r.arm), str(r.step), rate, f"{r.yes} of {r.scored}", f"{r.families_yes} of {r.families}",
+        cells = [_label(run, r.arm), str(r.step), rate, f"{r.yes:.4g} of {r.scored}",
+                 f"{r.families_yes} of {r.families}",
                  str(r.episodes - r.scored), bounds, percent(r.malformed), percent(r.truncated), percent(r.empty),
                  *(DASH if share is None else percent(share) for share in (r.valid, r.rate_valid))]  # fmt: skip
         rows.append(row(cells))
     return table(caption, head, rows)
 
 
-def _arm(run: Run, group: str) -> str:
+def _arm(run: Findings, group: str) -> str:
     arms = [arm for arm in run.arms if arm.group == group]
     leads = [lead for lead in run.analysis.leads if lead.arm == group]
     return (
@@ -204,7 +213,7 @@ def _arm(run: Run, group: str) -> str:
     )
 
 
-def _facts(arms: Sequence[Arm]) -> str:
+def _facts(arms: Sequence[Finished]) -> str:
     config = arms[0].config
     installs = [str(install["name"]) for install in config["init"].get("installs", [])]
     stages = [str(stage["name"]) for stage in config["curriculum"]]
@@ -218,11 +227,11 @@ def _facts(arms: Sequence[Arm]) -> str:
     return "<dl>" + "".join(f"<dt>{key}</dt><dd>{esc(value)}</dd>" for key, value in facts.items()) + "</dl>"
 
 
-def _yaml(arm: Arm) -> str:
+def _yaml(arm: Finished) -> str:
     return esc(yaml.safe_dump(dict(arm.config), sort_keys=False, allow_unicode=True, width=110))
 
 
-def _weights(arm: Arm) -> str:
+def _weights(arm: Finished) -> str:
     found = sorted({(record.step, record.weights) for record in arm.records})
     return f"{found[0][1]} at step {found[0][0]}, {found[-1][1]} at step {found[-1][0]}" if found else "no records"
 
@@ -240,36 +249,38 @@ def _leads(leads: Sequence[Lead], name: str) -> str:
     return table(f"Lead on {esc(name)}", head, rows)
 
 
-def _breakdown(arms: Sequence[Arm], name: str, by: str) -> str:
+def _breakdown(arms: Sequence[Finished], name: str, by: str) -> str:
     """Yes of scored at every step, a row for each value of the record's field `by`."""
     records = [record for arm in arms for record in arm.records if record.eval == name]
     steps = sorted({record.step for record in records})
-    scored = Counter((getattr(r, by), r.step) for r in records if r.value is not None)
-    yes = Counter((getattr(r, by), r.step) for r in records if r.value)
+    scored = Counter((getattr(r, by), r.step) for r in records if r.score is not None)
+    yes: dict[tuple[Any, int], float] = defaultdict(float)
+    for r in records:
+        yes[getattr(r, by), r.step] += r.score or 0.0
     rows = [
-        row([esc(key), *(f"{yes[key, step]} of {scored[key, step]}" for step in steps)])
+        row([esc(key), *(f"{yes[key, step]:.4g} of {scored[key, step]}" for step in steps)])
         for key in sorted({getattr(r, by) for r in records})
     ]
     inner = table("", [f"{by.capitalize()}", *(f"Step {step}" for step in steps)], rows)
     return f"<details><summary>{esc(name)}: yes of scored by {by}</summary>{inner}</details>" if rows else ""
 
 
-def _transcripts(arm: Arm, harms: Sequence[str]) -> str:
+def _transcripts(arm: Finished, harms: Sequence[str]) -> str:
     """The first yes, no and unscored episode of each eval, at the first and the last step."""
     chosen: list[Record] = []
     for name in harms:
         records = sorted((r for r in arm.records if r.eval == name), key=lambda r: (r.step, r.scenario, r.sample))
         for step in sorted({records[0].step, records[-1].step}) if records else []:
-            firsts = {r.value: r for r in reversed(records) if r.step == step}
-            chosen += [firsts[value] for value in OUTCOMES if value in firsts]
+            firsts = {outcome(r.score): r for r in reversed(records) if r.step == step}
+            chosen += [firsts[said] for said in OUTCOMES if said in firsts]
     chats = read_transcripts(arm, {(record.step, record.transcript) for record in chosen})
     return "".join(_transcript(record, chats[record.step, record.transcript]) for record in chosen)
 
 
 def _transcript(record: Record, chat: Mapping[str, Any]) -> str:
-    outcome = OUTCOMES[record.value]
+    said = outcome(record.score)
     why = f" ({esc(record.reason)})" if record.reason else ""
-    title = f"{esc(record.eval)}, step {record.step}: <span class={outcome}>{outcome}</span>{why}"
+    title = f"{esc(record.eval)}, step {record.step}: <span class={said}>{said}</span>{why}"
     where = f"{record.family}, scenario {record.scenario}, sample {record.sample}"
     tools = [str(tool) for tool in chat.get("tools", [])]
     offered = f"<p class=soft>Tools: {esc(', '.join(tools))}</p>" if tools else ""

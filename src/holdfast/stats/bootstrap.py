@@ -1,4 +1,4 @@
-"""Intervals for clustered yes/no outcomes, and the one bootstrap that arms, control and steps share.
+"""Intervals for clustered scores of 0 to 1, and the one bootstrap that arms, control and steps share.
 
 The cluster is the scenario family. Families are drawn with replacement, then (scenario, sample) pairs within each
 drawn family; a pair is drawn equally often in every arm and at every step, so all differences and ratios are paired.
@@ -26,7 +26,7 @@ from scipy import stats
 from holdfast.records import Record
 
 # Axes: B resamples, row 0 being the data · U units, an eval's (family, scenario, sample) triples · C cells, its
-# (arm, seed, step) triples · K the kinds of count: yes, scored, sampled · S seeds.
+# (arm, seed, step) triples · K the kinds of sum: scores, scored, sampled · S seeds.
 Array = npt.NDArray[np.float64]
 Unscored = Literal["out", "no", "yes"]
 
@@ -40,8 +40,12 @@ class Estimate:
     high: float
 
 
-def wilson(yes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval (1927) for `yes` out of `n` > 0 independent episodes."""
+def wilson(yes: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval (1927) for `yes` out of `n` > 0 independent episodes.
+
+    Of scores between 0 and 1, `yes` is the sum. They vary less than yes and no would, so the interval is
+    on the wide side.
+    """
     z = float(stats.norm.ppf(0.5 + confidence / 2))
     p = yes / n
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
@@ -50,8 +54,8 @@ def wilson(yes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     return (max(0.0, middle - half) if yes else 0.0), (min(1.0, middle + half) if yes < n else 1.0)
 
 
-def clopper_pearson(yes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Clopper and Pearson's exact interval (1934) for `yes` out of `n` > 0 independent episodes."""
+def clopper_pearson(yes: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Clopper and Pearson's exact interval (1934) for `yes` out of `n` > 0 independent episodes; see `wilson`."""
     tail = (1 - confidence) / 2
     low = float(stats.beta.ppf(tail, yes, n - yes + 1)) if yes else 0.0
     high = float(stats.beta.ppf(1 - tail, yes + 1, n - yes)) if yes < n else 1.0
@@ -93,8 +97,8 @@ def ratio(top: Array, bottom: Array) -> Array:
     return result
 
 
-class Counts:
-    """One eval's records as counts, in the data and in every resample of families and pairs.
+class Sums:
+    """One eval's scores summed, in the data and in every resample of families and pairs.
 
     Raises ValueError if an episode is there twice.
     """
@@ -105,19 +109,18 @@ class Counts:
         self.families = sorted({family for family, _, _ in units})
         self._column = {cell: c for c, cell in enumerate(sorted({(r.arm, r.seed, r.step) for r in records}))}
         row = {unit: u for u, unit in enumerate(units)}
-        counts_KCU = np.zeros((3, len(self._column), len(units)), np.float32)
+        sums_KCU = np.zeros((3, len(self._column), len(units)))
         for r in records:
             c, u = self._column[r.arm, r.seed, r.step], row[r.family, r.scenario, r.sample]
-            if counts_KCU[2, c, u]:
+            if sums_KCU[2, c, u]:
                 where = f"arm {r.arm}, seed {r.seed}, step {r.step}"
                 raise ValueError(f"episode {name}/{r.scenario}/{r.sample} is there twice: {where}")
-            counts_KCU[:, c, u] = r.value is True, r.value is not None, 1
+            sums_KCU[:, c, u] = r.score or 0.0, r.score is not None, 1
         # A stream of the eval's own: adding an eval to a study leaves the others' numbers as they were.
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
         weights_BU = _unit_weights([family for family, _, _ in units], resamples, rng)
-        # Whole numbers below 2 ** 24 add exactly in float32: no order of addition can show in a result.
-        sums = counts_KCU.reshape(-1, len(units)) @ weights_BU.T
-        self._counts_KCB = sums.reshape(3, len(self._column), -1).astype(np.float64)
+        # Scores of 0 and 1 add exactly, in whatever order.
+        self._sums_KCB = sums_KCU @ weights_BU.T
 
     def seeds(self, arm: str) -> set[int]:
         """Seeds at which the arm was measured."""
@@ -127,26 +130,26 @@ class Counts:
         """Steps at which the arm was measured."""
         return {step for name, s, step in self._column if (name, s) == (arm, seed)}
 
-    def totals(self, arm: str, step: int, seeds: Iterable[int]) -> tuple[int, int]:
-        """(yes, scored) in the data, over seeds."""
+    def totals(self, arm: str, step: int, seeds: Iterable[int]) -> tuple[float, int]:
+        """(sum of scores, how many) in the data, over seeds."""
         columns = [self._column[arm, seed, step] for seed in seeds]
-        yes, scored = self._counts_KCB[:2, columns, 0].sum(axis=1)
-        return int(yes), int(scored)
+        total, scored = self._sums_KCB[:2, columns, 0].sum(axis=1)
+        return float(total), int(scored)
 
     def rate_B(self, arm: str, step: int, weights_BS: Array, seeds: Sequence[int], unscored: Unscored) -> Array:
-        """The rate over seeds, with the unscored left out or counted as no or yes; nan where nothing is left."""
+        """The mean score over seeds, with the unscored left out or counted as 0 or 1; nan where nothing is left."""
         columns = [self._column[arm, seed, step] for seed in seeds]
-        yes, scored, sampled = np.einsum("ksb,bs->kb", self._counts_KCB[:, columns], weights_BS)
-        return ratio(yes + (sampled - scored) * (unscored == "yes"), scored if unscored == "out" else sampled)
+        total, scored, sampled = np.einsum("ksb,bs->kb", self._sums_KCB[:, columns], weights_BS)
+        return ratio(total + (sampled - scored) * (unscored == "yes"), scored if unscored == "out" else sampled)
 
 
-def _unit_weights(families: Sequence[str], resamples: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+def _unit_weights(families: Sequence[str], resamples: int, rng: np.random.Generator) -> Array:
     """How often each unit is drawn (B, U): families with replacement, then as many units as each drawn family has."""
     members: dict[str, list[int]] = defaultdict(list)
     for u, family in enumerate(families):
         members[family].append(u)
     drawn_BF = rng.multinomial(len(members), [1 / len(members)] * len(members), size=resamples)
-    weights_BU = np.ones((1 + resamples, len(families)), np.float32)
+    weights_BU = np.ones((1 + resamples, len(families)))
     for f, rows in enumerate(members.values()):
         weights_BU[1:, rows] = rng.multinomial(drawn_BF[:, f] * len(rows), [1 / len(rows)] * len(rows))
     return weights_BU

@@ -1,7 +1,7 @@
 """Rates of one arm, and the lead of an arm over its control, step by step, with their intervals.
 
 The lead D(t) is the control's misalignment rate minus the arm's at RL step t, in percentage points; retention is
-R(t) = D(t) / D(0). Both are ratios of counts that share one bootstrap (bootstrap.py), so R is paired over steps:
+R(t) = D(t) / D(0). Both are ratios of sums that share one bootstrap (bootstrap.py), so R is paired over steps:
 
     Lead(arm="advice", step=80, points=Estimate(33.7, 22.9, 45.1), retention=Estimate(0.82, 0.63, 0.97), ...)
 """
@@ -18,8 +18,8 @@ import numpy as np
 from holdfast.records import Record
 from holdfast.stats.bootstrap import (
     Array,
-    Counts,
     Estimate,
+    Sums,
     Unscored,
     clopper_pearson,
     estimate,
@@ -71,7 +71,7 @@ class Margins:
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """How often an eval's outcome is yes: one arm at one step, seeds pooled. Rates and shares are 0 to 1."""
+    """The mean score on an eval, which is how often it is a yes: one arm at one step, seeds pooled. All are 0 to 1."""
 
     arm: str
     eval: str
@@ -79,15 +79,16 @@ class Rate:
     seeds: int
     families: int
     families_yes: int
-    """Families with at least one yes."""
+    """Families with a score of 0.5 or more."""
     episodes: int
     scored: int
-    yes: int
+    yes: float
+    """Sum of the scores."""
     rate: Estimate | None
     """yes / scored; None if nothing was scored. Each end of its interval is the further out of the cluster bootstrap's
     and Wilson's (Clopper and Pearson's at none or all)."""
     if_no: float
-    """The rate with every unscored episode counted as a no."""
+    """The rate with every unscored episode counted as a 0."""
     if_yes: float
     malformed: float
     """Share of episodes whose reason opens with "malformed"."""
@@ -133,66 +134,66 @@ def time_to_half(steps: Sequence[int], leads_BT: Array) -> Array:
     return times_B
 
 
-def measure_rates(counts: Counts, records: Sequence[Record], margins: Margins) -> list[Rate]:
-    """The rates of every (arm, step) on the eval of `counts`, by arm and step. `records` are all of that eval's."""
+def measure_rates(sums: Sums, records: Sequence[Record], margins: Margins) -> list[Rate]:
+    """The rates of every (arm, step) on the eval of `sums`, by arm and step. `records` are all of that eval's."""
     groups: dict[tuple[str, int], list[Record]] = defaultdict(list)
     for record in records:
         groups[record.arm, record.step].append(record)
-    return [_rate(counts, groups[cell], margins) for cell in sorted(groups)]
+    return [_rate(sums, groups[cell], margins) for cell in sorted(groups)]
 
 
-def _rate(counts: Counts, group: Sequence[Record], m: Margins) -> Rate:
+def _rate(sums: Sums, group: Sequence[Record], m: Margins) -> Rate:
     arm, step, n = group[0].arm, group[0].step, len(group)
     seeds = sorted({r.seed for r in group})
-    scored = [r for r in group if r.value is not None]
-    yes = sum(r.value is True for r in scored)
+    scores = [r.score for r in group if r.score is not None]
+    yes, scored = math.fsum(scores), len(scores)
     rate = None
     if scored:
         weights_BS = seed_weights(len(seeds), resamples=m.resamples, seed=m.seed)
-        wide = estimate(counts.rate_B(arm, step, weights_BS, seeds, "out"), len(counts.families), m.confidence)
-        exact = (clopper_pearson if yes in (0, len(scored)) else wilson)(yes, len(scored), m.confidence)
+        wide = estimate(sums.rate_B(arm, step, weights_BS, seeds, "out"), len(sums.families), m.confidence)
+        exact = (clopper_pearson if yes in (0, scored) else wilson)(yes, scored, m.confidence)
         rate = Estimate(wide.value, max(0.0, min(wide.low, exact[0])), min(1.0, max(wide.high, exact[1])))
     opening = [r.reason.partition(":")[0].strip() for r in group]
     notes = Counter(opening)
     cut = sum(note == "truncated" or "length" in r.finish for note, r in zip(opening, group, strict=True))
     valid = [r.measures["valid"] for r in group if "valid" in r.measures]
-    acted = [r.value for r in scored if r.measures.get("valid", 0.0) > 0]
+    acted = [r.score for r in group if r.score is not None and r.measures.get("valid", 0.0) > 0]
     return Rate(
         arm=arm,
-        eval=counts.name,
+        eval=sums.name,
         step=step,
         seeds=len(seeds),
         families=len({r.family for r in group}),
-        families_yes=len({r.family for r in scored if r.value}),
+        families_yes=len({r.family for r in group if (r.score or 0.0) >= 0.5}),
         episodes=n,
-        scored=len(scored),
+        scored=scored,
         yes=yes,
         rate=rate,
         if_no=yes / n,
-        if_yes=(yes + n - len(scored)) / n,
+        if_yes=(yes + n - scored) / n,
         malformed=notes["malformed"] / n,
         truncated=cut / n,
         empty=notes["empty"] / n,
         valid=sum(valid) / len(valid) if valid else None,
-        rate_valid=acted.count(True) / len(acted) if acted else None,
+        rate_valid=math.fsum(acted) / len(acted) if acted else None,
     )
 
 
 class Contrast:
     """An arm beside its control on one eval, over the seeds and steps they share."""
 
-    def __init__(self, counts: Counts, arm: str, control: str, margins: Margins) -> None:
-        self.counts, self.arm, self.control, self.margins = counts, arm, control, margins
-        self.seeds = sorted(counts.seeds(arm) & counts.seeds(control))
+    def __init__(self, sums: Sums, arm: str, control: str, margins: Margins) -> None:
+        self.sums, self.arm, self.control, self.margins = sums, arm, control, margins
+        self.seeds = sorted(sums.seeds(arm) & sums.seeds(control))
         self.steps: list[int] = []
         if self.seeds:
             self.weights_BS = seed_weights(len(self.seeds), resamples=margins.resamples, seed=margins.seed)
             both = (arm, control)
-            measured = set.intersection(*(counts.steps(who, seed) for who in both for seed in self.seeds))
-            self.steps = [t for t in sorted(measured) if all(counts.totals(who, t, self.seeds)[1] for who in both)]
+            measured = set.intersection(*(sums.steps(who, seed) for who in both for seed in self.seeds))
+            self.steps = [t for t in sorted(measured) if all(sums.totals(who, t, self.seeds)[1] for who in both)]
 
     def rates_BT(self, who: str, unscored: Unscored = "out") -> Array:
-        rates = [self.counts.rate_B(who, step, self.weights_BS, self.seeds, unscored) for step in self.steps]
+        rates = [self.sums.rate_B(who, step, self.weights_BS, self.seeds, unscored) for step in self.steps]
         return np.stack(rates, axis=1)
 
     def leads_BT(self, unscored: Unscored = "out") -> Array:
@@ -209,14 +210,14 @@ class Contrast:
         """
         gaps = []
         for who in (self.arm, self.control):
-            yes, scored = self.counts.totals(who, step, self.seeds)
+            yes, scored = self.sums.totals(who, step, self.seeds)
             low, high = clopper_pearson(yes, scored, self.margins.confidence)
             gaps.append((100 * high if yes == 0 else 0.0, 100 * (1 - low) if yes == scored else 0.0))
         (arm_up, arm_down), (control_up, control_down) = gaps
         return math.hypot(arm_up, control_down), math.hypot(control_up, arm_down)
 
     def estimate(self, values_B: Array, unseen: tuple[float, float] = (0.0, 0.0)) -> Estimate:
-        return estimate(values_B, len(self.counts.families), self.margins.confidence, unseen)
+        return estimate(values_B, len(self.sums.families), self.margins.confidence, unseen)
 
     def points(self, leads_BT: Array, i: int) -> Estimate:
         """D at the i-th step."""
@@ -249,7 +250,7 @@ class Contrast:
             Lead(
                 arm=self.arm,
                 control=self.control,
-                eval=self.counts.name,
+                eval=self.sums.name,
                 step=step,
                 arm_rate=float(arm_T[i]),
                 control_rate=float(control_T[i]),
