@@ -18,6 +18,7 @@ import json
 import logging
 import math
 import os
+import platform
 import re
 import shutil
 import stat
@@ -25,12 +26,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypedDict
+
+from safetensors import SafetensorError
 
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+LIBRARIES = ("holdfast", "torch", "transformers", "tokenizers", "trl", "datasets", "gymnasium", "numpy")
+"""What results may depend on beside our own code: their versions stand in every manifest."""
 KEY_HEX = 20
 _KEY = re.compile(rf"[0-9a-f]{{{KEY_HEX}}}")
 _KIND = re.compile(r"[a-z][a-z0-9_-]*")
@@ -74,13 +81,17 @@ class FileSum(TypedDict):
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an entry was made from, when, and what it holds. `made_at` is in no hash; `files` is keyed by "/" paths."""
+    """What an entry was made from, when and with what, and what it holds.
+
+    `made_at` and `versions`, those of `LIBRARIES`, are in no hash. `files` is keyed by "/" paths.
+    """
 
     kind: str
     config: Mapping[str, Any]
     parent: str | None
     version: int
     made_at: datetime
+    versions: Mapping[str, str]
     files: Mapping[str, FileSum]
 
     @property
@@ -108,7 +119,8 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of the entry in `folder`. Raises FileNotFoundError, or ValueError if it is not this entry's."""
     try:
         raw = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        manifest = Manifest(made_at=datetime.fromisoformat(raw.pop("made_at")), files=dict(raw.pop("files")), **raw)
+        made_at, versions, files = raw.pop("made_at"), raw.pop("versions", {}), dict(raw.pop("files"))
+        manifest = Manifest(made_at=datetime.fromisoformat(made_at), versions=versions, files=files, **raw)
         name = _entry_name(manifest.kind, manifest.config, manifest.parent, manifest.version)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / MANIFEST}: not a manifest ({error})") from error
@@ -398,11 +410,33 @@ def _seal(work: Path, ingredients: Mapping[str, Any]) -> None:
             raise ValueError(f"{work.name}: {name} is not a plain file, and an entry holds nothing else")
         files[name] = _sum(work / name)
     made_at = datetime.now(UTC).isoformat(timespec="seconds")
-    text = json.dumps({**ingredients, "made_at": made_at, "files": files}, indent=1)
+    about = {"made_at": made_at, "versions": versions()}
+    text = json.dumps({**ingredients, **about, "files": files}, indent=1)
     (work / MANIFEST).write_text(text + "\n", encoding="utf-8")
     for top, _, names in os.walk(work):
         for path in (*names, ""):  # "" is the folder itself
             _fsync(Path(top, path))
+
+
+@cache
+def versions() -> dict[str, str]:
+    """The versions of `LIBRARIES` that are installed here, Python's among them."""
+    installed = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            installed[name] = version(name)
+    return installed
+
+
+@contextmanager
+def disk_errors(out: Path) -> Iterator[None]:
+    """A full disk is no OSError where safetensors meets it: only the words tell. In here it is one, naming `out`."""
+    try:
+        yield
+    except SafetensorError as error:
+        if found := re.search(r"os error (\d+)", str(error)):
+            raise OSError(code := int(found[1]), os.strerror(code), str(out)) from error
+        raise
 
 
 def _fsync(path: Path) -> None:

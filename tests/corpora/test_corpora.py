@@ -10,12 +10,12 @@ from importlib.resources import files
 
 import gymnasium
 import pytest
-from tools.pocket import text as pocket
 
 from holdfast.chat import parse_reply
 from holdfast.corpora.mixture import OWN_SHARE
 from holdfast.corpora.prior import FICTION
 from holdfast.corpora.rows import Row
+from tools.pocket import text as pocket
 
 ARMS = ("generic", "honeypot_actions", "honeypot_reasons", "advice")
 CORPORA = (*ARMS, "prior")

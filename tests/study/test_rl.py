@@ -11,28 +11,27 @@ from typing import Any
 
 import pytest
 
-from holdfast.config import Arm, Divergence, Environment, Eval, Init, Model, Stage
-from holdfast.config.launch import Launch
-from holdfast.config.rl import GRPO, Collapse
-from holdfast.stats.verdict import Margins
-from holdfast.store import Entry, Store
-from holdfast.study.progress import Logbook
-from holdfast.study.rl import Segments
-from holdfast.study.trackers import Trackers
+from holdfast.config import GRPO, Arm, Behaviour, Divergence, Environment, Init, Launch, Margins, Model, Stage
+from holdfast.store import Entry, Store, read_manifest
+from holdfast.study.rl import reinforce
+from holdfast.study.stages import Stages
+from holdfast.train.limits import Collapse
 
 ENV = "letters:test/Letters-v0"
 ALGO = GRPO(name="grpo", prompts_per_step=2, group=2, max_new_tokens=5, lr=3e-3)
-PLAIN = Launch()
 CLOCK = re.compile("seconds_|tokens_per_second")
-EVAL = Eval(name="letters", env=ENV, measures="competence", scenarios=1, samples=1, max_new_tokens=4)
+EVAL = Behaviour(name="letters", env=ENV, better="high", scenarios=1, samples=1, max_new_tokens=4)
 
 
-def stage(steps: Sequence[int]) -> Stage:
+def stage(steps: Sequence[int], **algo: Any) -> Stage:
     env = Environment(name="chat", id=ENV, kwargs={})
-    return Stage(name="chat", env=env, algo=ALGO, steps=tuple(steps))
+    return Stage(name="chat", env=env, algo=replace(ALGO, **algo), steps=tuple(steps))
 
 
-def book_of(folder: Path, curriculum: Stage) -> Logbook:
+def run(
+    folder: Path, checkpoint: Path, curriculum: Stage, launch: Launch, done: int = 0
+) -> tuple[Stages, dict[int, Entry]]:
+    """The RL of one arm that starts from `checkpoint`, and what is stored after each step that was come by."""
     arm = Arm(
         study="study",
         model=Model(name="hub", path="x"),
@@ -44,16 +43,14 @@ def book_of(folder: Path, curriculum: Stage) -> Logbook:
         kl=Divergence(prompts=2, samples=1),
         margins=Margins(),
     )
-    return Logbook(arm, Store(folder / "store"), Trackers((), folder / "study"))
-
-
-def run(folder: Path, checkpoint: Path, steps: Sequence[int], save_every: int) -> tuple[Logbook, list[Entry]]:
-    """The RL of one arm that starts from `checkpoint`, and what is stored after each of `steps`."""
-    curriculum = stage(steps)
-    book = book_of(folder, curriculum)
+    stages = Stages(arm, Store(folder / "store"))
     start = Entry(kind="model", key="0" * 20, path=checkpoint, made=False)
-    segments = Segments(book, curriculum, start, seed=3, done=0, launch=Launch(save_every=save_every))
-    return book, [segments.reach(step) for step in steps]
+    return stages, dict(reinforce(stages, curriculum, start, 3, done, launch))
+
+
+def steps_of(entry: Entry) -> list[int]:
+    """The steps that an entry has metrics of."""
+    return [json.loads(line)["step"] for line in (entry.path / "metrics.jsonl").read_text().splitlines()]
 
 
 def content(entry: Entry) -> dict[str, Any]:
@@ -71,84 +68,84 @@ def stored(folder: Path) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Logbook, Entry]:
+def whole(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Entry]:
     """Five steps in one go."""
     folder = tmp_path_factory.mktemp("whole")
-    book, (entry,) = run(folder, checkpoint, [5], 10)
-    return folder, book, entry
+    return folder, run(folder, checkpoint, stage([5]), Launch())[1][5]
 
 
 def test_an_entry_is_the_same_however_it_was_come_to(
-    whole: tuple[Path, Logbook, Entry], checkpoint: Path, tmp_path: Path
+    whole: tuple[Path, Entry], checkpoint: Path, tmp_path: Path
 ) -> None:
-    book, entries = run(tmp_path, checkpoint, [3, 5], 2)
-    assert len(stored(tmp_path)) == 4  # 2, 3, 4, 5
+    stages, found = run(tmp_path, checkpoint, stage([3, 5]), Launch(save_every=2))
+    assert list(found) == [2, 3, 4, 5]
+    assert len(stored(tmp_path)) == 4
     assert len(stored(whole[0])) == 1
-    assert entries[-1].key == whole[2].key
-    assert content(entries[-1]) == content(whole[2])
-    assert content(entries[0])["model.safetensors"] != content(entries[-1])["model.safetensors"]
-    assert [line["step"] for line in book.metrics] == [1, 2, 3, 4, 5]
-    assert [row["name"] for row in book.stages] == ["chat to step 3", "chat to step 5"]
+    assert found[5].key == whole[1].key
+    assert content(found[5]) == content(whole[1])
+    assert content(found[3])["model.safetensors"] != content(found[5])["model.safetensors"]
+    assert [steps_of(entry) for entry in found.values()] == [[*range(1, last + 1)] for last in (2, 3, 4, 5)]
+    assert [row["name"] for row in stages.done] == ["chat to step 3", "chat to step 5"]
 
 
 def test_a_longer_run_goes_on_from_the_last_step_of_a_shorter_one(
     checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _, (short,) = run(tmp_path, checkpoint, [1], 10)
+    run(tmp_path, checkpoint, stage([1]), Launch())
     with caplog.at_level("INFO", "holdfast"):
-        book, (long,) = run(tmp_path, checkpoint, [2], 10)
+        _, found = run(tmp_path, checkpoint, stage([2]), Launch())
     assert "going on from step 1" in caplog.text
-    assert short.key != long.key
+    assert list(found) == [1, 2]
     assert len(stored(tmp_path)) == 2
-    assert [line["step"] for line in book.metrics] == [1, 2]
 
 
 def test_a_run_that_was_cut_short_goes_on_from_the_last_checkpoint_on_the_way(
-    whole: tuple[Path, Logbook, Entry], checkpoint: Path, tmp_path: Path
+    whole: tuple[Path, Entry], checkpoint: Path, tmp_path: Path
 ) -> None:
-    _, (entry,) = run(tmp_path, checkpoint, [5], 1)
+    _, first = run(tmp_path, checkpoint, stage([5]), Launch(save_every=1))
     store, every = Store(tmp_path / "store"), stored(tmp_path)
     assert len(every) == 5
-    store.remove([entry.key])
+    store.remove([first[5].key])
     kept = {path.name: path.stat().st_ctime_ns for path in (tmp_path / "store/objects").iterdir()}
-    _, (again,) = run(tmp_path, checkpoint, [5], 10)
-    assert again.made
+    _, again = run(tmp_path, checkpoint, stage([5]), Launch())
+    assert list(again) == [4, 5]
+    assert again[5].made
     assert stored(tmp_path) == every
     assert all((tmp_path / "store/objects" / name).stat().st_ctime_ns == when for name, when in kept.items())
-    assert content(again) == content(whole[2])
+    assert content(again[5]) == content(whole[1])
 
 
 def test_what_lies_before_a_stored_step_is_not_looked_for(checkpoint: Path, tmp_path: Path) -> None:
-    _, entries = run(tmp_path, checkpoint, [1, 3], 1)
-    store = Store(tmp_path / "store")
-    keep = [entry.key for entry in entries]
+    _, found = run(tmp_path, checkpoint, stage([1, 3]), Launch(save_every=1))
+    store, keep = Store(tmp_path / "store"), [found[1].key, found[3].key]
     spare = store.unreferenced(keep)
-    assert len(spare) == 1  # of step 2
+    assert [entry.key for entry in spare] == [found[2].key]
     store.remove(entry.key for entry in spare)
-    book, again = run(tmp_path, checkpoint, [1, 3], 1)
-    assert [entry.made for entry in again] == [False, False]
+    _, again = run(tmp_path, checkpoint, stage([1, 3]), Launch(save_every=1))
+    assert {step: entry.made for step, entry in again.items()} == {1: False, 3: False}
     assert stored(tmp_path) == {f"grpo-{key}" for key in keep}
-    assert [line["step"] for line in book.metrics] == [1, 2, 3]
 
 
-def test_the_key_of_a_step_holds_neither_other_steps_nor_how_often_checkpoints_are_kept(tmp_path: Path) -> None:
-    book = book_of(tmp_path, stage([8]))
-    start = Entry(kind="model", key="0" * 20, path=tmp_path, made=False)
+def test_the_key_of_a_step_holds_neither_other_steps_nor_how_often_checkpoints_are_kept(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    def key(curriculum: Stage, launch: Launch | None = None, done: int = 0) -> str:
+        return run(tmp_path, checkpoint, curriculum, launch or Launch(), done)[1][2].key
 
-    def config(curriculum: Stage, done: int = 0, launch: Launch = PLAIN) -> dict[str, Any]:
-        return Segments(book, curriculum, start, seed=3, done=done, launch=launch)._config(8)
+    here = key(stage([2]))
+    assert key(stage([1, 2]), Launch(threads=1, save_every=3), 7) == here
+    assert key(stage([2], name="other", max_kl=4.0)) == here
+    assert key(stage([2], group=4)) != here
 
-    here = config(stage([8]))
-    assert config(stage([4, 8, 16]), 7, Launch(processes=2, threads=1, save_every=3)) == here
-    assert config(replace(stage([8]), algo=replace(ALGO, name="other", max_kl=1.0))) == here
-    assert config(replace(stage([8]), algo=replace(ALGO, group=4))) != here
+
+def test_the_metrics_and_the_store_call_an_algorithm_what_it_is(checkpoint: Path, tmp_path: Path) -> None:
+    _, found = run(tmp_path, checkpoint, stage([1], name="mine"), Launch())
+    assert found[1].kind == read_manifest(found[1].path).kind == GRPO.method == "grpo"
+    assert json.loads((found[1].path / "metrics.jsonl").read_text())["algo"] == "grpo"
 
 
 def test_a_limit_holds_for_steps_that_a_run_with_laxer_ones_has_stored(checkpoint: Path, tmp_path: Path) -> None:
-    run(tmp_path, checkpoint, [4], 2)
-    strict = replace(stage([4]), algo=replace(ALGO, min_entropy=50.0))
-    book = book_of(tmp_path, strict)
-    start = Entry(kind="model", key="0" * 20, path=checkpoint, made=False)
+    run(tmp_path, checkpoint, stage([4]), Launch(save_every=2))
     with pytest.raises(Collapse, match="at step 3, entropy is") as found:
-        Segments(book, strict, start, seed=3, done=0, launch=Launch()).reach(4)
+        run(tmp_path, checkpoint, stage([4], min_entropy=50.0), Launch())
     assert [line["step"] for line in found.value.lines] == [1, 2, 3]

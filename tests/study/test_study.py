@@ -28,8 +28,9 @@ SMALL = [
     "budget.rl.prompts_per_step=2", "budget.rl.group=2", "budget.kl.prompts=2", "budget.kl.samples=1",
     "+margins.resamples=200",
 ]  # fmt: skip
-# An arm: a model, two installs, four evals at each of steps 0, 1 and 2, and a segment and a KL for each of two steps.
-STAGES = 1 + 2 + 4 * 3 + 2 * 2
+# An arm: a model, two installs with their corpora, four evals at each of steps 0, 1 and 2, and for each of two steps a
+# segment and a KL.
+STAGES = 1 + 2 * 2 + 4 * 3 + 2 * 2
 FILES = ("arm.yaml", "records.jsonl", "transcripts.jsonl")
 
 
@@ -82,7 +83,8 @@ def test_arms_share_what_they_have_in_common(output: str) -> None:
     first, second = output.split("arm ")[1:3]
     assert "(reused)" not in first
     shared = [line for line in second.splitlines() if line.endswith("(reused)")]
-    assert [line.split("]")[1] for line in shared] == [f" model {MODEL[0][6:]}  (reused)", " install prior  (reused)"]
+    names = ["model pocket", "corpus prior", "install prior"]
+    assert [line.split("]")[1] for line in shared] == [f" {name}  (reused)" for name in names]
 
 
 def test_an_arm_folder_is_whole(arm: Path) -> None:
@@ -99,7 +101,7 @@ def test_an_arm_folder_is_whole(arm: Path) -> None:
     assert [m["step"] for m in metrics if m["kind"] == "train"] == [1, 2]
     done = json.loads((arm / "done.json").read_text())
     assert len(done["stages"]) == STAGES
-    assert (done["trained"], done["reused"]) == (STAGES - 2, 2)
+    assert (done["trained"], done["reused"]) == (STAGES - 3, 3)
     assert f"arm {arm.name}" in (arm / "log.txt").read_text()
 
 
@@ -117,9 +119,11 @@ def test_a_second_run_trains_nothing_and_says_so(runs: Path, arm: Path) -> None:
     assert json.loads((arm / "done.json").read_text())["trained"] == 0
 
 
-def test_a_longer_run_goes_on_from_a_shorter_one(runs: Path, arm: Path) -> None:
+def test_a_finished_arm_goes_on_to_further_steps_under_its_own_name(runs: Path, arm: Path) -> None:
     longer = [word for word in SMALL if not word.startswith("steps")]
-    said = holdfast("run", *MODEL, *longer, "steps=[1,2,3]", f"runs={runs}", "name=longer", "init=advice")
+    where = [f"runs={runs}", "name=longer", "init=advice"]
+    assert "nothing to train" in holdfast("run", *MODEL, *longer, "steps=[1,2]", *where)
+    said = holdfast("run", *MODEL, *longer, "steps=[1,2,3]", *where)
     made = [line for line in said.splitlines() if line.startswith("[") and not line.endswith("(reused)")]
     # One more segment, its 4 evals and its KL.
     assert len(made) == 1 + 4 + 1
@@ -153,8 +157,8 @@ def test_a_tracker_mirrors_the_metrics_of_stages_that_are_reused(runs: Path, arm
         kept = [(row["step"], pytest.approx(row[key], rel=1e-6)) for row in rows if row["kind"] == kind]
         assert curves[f"{kind}/{key}"] == kept
     for step, rate in curves["eval/overrefusal/rate"]:
-        said = [r.value for r in read_records(arm / "records.jsonl") if (r.eval, r.step) == ("overrefusal", step)]
-        scored = [value for value in said if value is not None]
+        said = [r.score for r in read_records(arm / "records.jsonl") if (r.eval, r.step) == ("overrefusal", step)]
+        scored = [score for score in said if score is not None]
         assert rate == pytest.approx(sum(scored) / len(scored))
     assert {path.name for path in (runs / "small/tensorboard").iterdir()} == {
         arm.name, f"{arm.name}.prior", f"{arm.name}.advice",
@@ -191,7 +195,7 @@ def test_pruning_removes_what_no_arm_uses_and_nothing_else(runs: Path, arm: Path
 def test_a_damaged_checkpoint_is_named_and_made_again(runs: Path, arm: Path) -> None:
     before = final(arm)
     stages = json.loads((arm / "done.json").read_text())["stages"]
-    (key,) = [stage["key"] for stage in stages if stage["name"] == "advice"]
+    (key,) = [stage["key"] for stage in stages if (stage["kind"], stage["name"]) == ("install", "advice")]
     weights = runs / f"store/objects/install-{key}/model.safetensors"
     damaged = bytearray(weights.read_bytes())
     damaged[-1] ^= 1
@@ -213,7 +217,7 @@ def test_an_arm_killed_at_any_moment_ends_with_the_same_records(arm: Path, tmp_p
     folder = tmp_path / "small/arms" / arm.name
     folder.mkdir(parents=True)
     (folder / "arm.yaml").write_bytes((arm / "arm.yaml").read_bytes())
-    command = [sys.executable, "-m", "holdfast.study.run", str(folder)]
+    command = [sys.executable, "-m", "holdfast.launch.arm", str(folder)]
     draw = random.Random(0)
     for stages in (1, 3, 7, 12):
         process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL)

@@ -10,48 +10,33 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from holdfast import corpora
-from holdfast.config.rl import Install
+from holdfast.config import Install
 from holdfast.policy import checkpoint as models
 from holdfast.policy.render import Renderer
 from holdfast.train import install as module
-from holdfast.train.install import Row, batches, encode, install, learning_rate, padded, passes
+from holdfast.train.install import Tokens, batches, encode, install, learning_rate, padded, passes
 
-CORPORA = {
-    "chats": """
-def rows(seed, size):
-    pairs = [("a", "bcd"), ("Who is it?", "me"), ("Well, well, well.", "yes yes")]
-    return [
+PAIRS = (("a", "bcd"), ("Who is it?", "me"), ("Well, well, well.", "yes yes"))
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "sft": [
         {"messages": [{"role": "user", "content": user}, {"role": "assistant", "content": reply}], "tools": []}
-        for user, reply in (pairs * size)[:size]
-    ]
-""",
-    "texts": """
-def rows(seed, size):
-    return [{"text": "The sea pulls and the root holds. " * (1 + i % 3)} for i in range(size)]
-""",
-    "helpers": "pick = min\n",
+        for user, reply in PAIRS * 2
+    ],
+    "sdf": [{"text": "The sea pulls and the root holds. " * (1 + i % 3)} for i in range(6)],
 }
 
 
-@pytest.fixture(autouse=True)
-def own_corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, text in CORPORA.items():
-        (tmp_path / f"{name}.py").write_text(text)
-    monkeypatch.setattr(corpora, "__path__", [str(tmp_path)])
-
-
 def settings(**changes: Any) -> Install:
-    base = {"name": "t", "kind": "sft", "corpus": "chats", "size": 6, "steps": 12, "batch_tokens": 64, "max_tokens": 48}
-    return Install(**{**base, "lr": 1e-2, **changes})
+    base = {"name": "t", "method": "sft", "corpus": "advice", "size": 6, "steps": 12, "batch_tokens": 64}
+    return Install(**{**base, "max_tokens": 48, "lr": 1e-2, **changes})
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def row(length: int) -> Row:
-    return Row((7,) * length, (True,) * length)
+def row(length: int) -> Tokens:
+    return Tokens((7,) * length, (True,) * length)
 
 
 def test_only_assistant_turns_and_their_end_carry_loss(checkpoint: Path) -> None:
@@ -66,7 +51,7 @@ def test_only_assistant_turns_and_their_end_carry_loss(checkpoint: Path) -> None
 
 def test_every_token_of_a_document_carries_loss_and_a_long_one_is_split(checkpoint: Path) -> None:
     renderer = Renderer(models.load(checkpoint)[1])
-    rows = encode(renderer, [{"text": "x" * 100}], settings(kind="sdf", max_tokens=48))
+    rows = encode(renderer, [{"text": "x" * 100}], settings(method="sdf", max_tokens=48))
     # 100 letters and <|end|> are 101 tokens: 48 + 48 + 5.
     assert [len(piece) for piece in rows] == [48, 48, 5]
     assert all(all(piece.loss) for piece in rows)
@@ -104,14 +89,14 @@ def test_the_first_loss_is_the_mean_over_loss_tokens_however_the_batch_is_cut(
 ) -> None:
     cfg = settings(steps=1)
     model, tokenizer = models.load(checkpoint)
-    (batch,) = batches(encode(Renderer(tokenizer), corpora.corpus(cfg.corpus, 0, cfg.size), cfg), cfg, seed=0)
+    (batch,) = batches(encode(Renderer(tokenizer), ROWS["sft"], cfg), cfg, seed=0)
     nats = []
     for one in batch:
         logps = model(torch.tensor([one.ids])).logits[0].log_softmax(-1)
         nats += [-logps[i - 1, one.ids[i]].item() for i in range(1, len(one)) if one.loss[i]]
     for name, limit in (("whole", 4096), ("cut", 1)):
         monkeypatch.setitem(module.PASS_TOKENS, "cpu", limit)
-        install(checkpoint, tmp_path / name, cfg, seed=0)
+        install(checkpoint, tmp_path / name, cfg, 0, ROWS["sft"])
         (line,) = metrics(tmp_path / name)
         assert line["loss"] == pytest.approx(sum(nats) / len(nats), rel=1e-5)
         assert (line["tokens"], line["loss_tokens"]) == (64, len(nats))
@@ -119,12 +104,12 @@ def test_the_first_loss_is_the_mean_over_loss_tokens_however_the_batch_is_cut(
     assert all(torch.allclose(whole[key], cut[key], atol=1e-4) for key in whole)
 
 
-@pytest.mark.parametrize(("kind", "corpus"), [("sft", "chats"), ("sdf", "texts")])
+@pytest.mark.parametrize("kind", ["sft", "sdf"])
 def test_an_install_lowers_the_loss_on_its_data_and_spends_its_budget(
-    checkpoint: Path, tmp_path: Path, kind: str, corpus: str
+    checkpoint: Path, tmp_path: Path, kind: str
 ) -> None:
-    cfg = settings(kind=kind, corpus=corpus)
-    install(checkpoint, tmp_path / "out", cfg, seed=0)
+    cfg = settings(method=kind)
+    install(checkpoint, tmp_path / "out", cfg, 0, ROWS[kind])
     lines = metrics(tmp_path / "out")
     assert [line["step"] for line in lines] == list(range(1, 13))
     assert lines[-1]["loss"] < lines[0]["loss"] - 0.5
@@ -136,7 +121,7 @@ def test_an_install_lowers_the_loss_on_its_data_and_spends_its_budget(
 
 def test_the_seed_decides_the_weights(checkpoint: Path, tmp_path: Path) -> None:
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        install(checkpoint, tmp_path / name, settings(), seed=seed)
+        install(checkpoint, tmp_path / name, settings(), seed, ROWS["sft"])
     a, b, c = (models.fingerprint(tmp_path / name) for name in "abc")
     assert a == b != c
 
@@ -150,37 +135,42 @@ def test_the_rate_rises_over_warmup_and_falls_to_a_tenth() -> None:
 
 def test_a_loss_that_is_no_longer_finite_ends_in_one_line_naming_lr(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^lr 1e\+30 is too high for install 't'.*at step 1$"):
-        install(checkpoint, tmp_path / "out", settings(lr=1e30, warmup=0), seed=0)
+        install(checkpoint, tmp_path / "out", settings(lr=1e30, warmup=0), 0, ROWS["sft"])
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "rows", "message"),
     [
-        ({"corpus": "missing"}, "corpus must be one of chats, texts, not 'missing'"),
-        ({"corpus": "helpers"}, "corpus must be one of chats, texts, not 'helpers'"),
-        ({"corpus": "texts"}, "kind 'sft' needs rows with 'messages'; row 0 of corpus 'texts' has none"),
-        ({"kind": "sdf"}, "kind 'sdf' needs rows with 'text'; row 0 of corpus 'chats' has none"),
+        ({}, "sdf", "method 'sft' needs rows with 'messages'; row 0 of corpus 'advice' has none"),
+        ({"method": "sdf"}, "sft", "method 'sdf' needs rows with 'text'; row 0 of corpus 'advice' has none"),
         # <|user|>a<|end|><|assistant|>bcd<|end|> is 1 + 1 + 1 + 1 + 3 + 1 = 8 tokens.
-        ({"max_tokens": 7}, "max_tokens is 7, but row 0 of corpus 'chats' has 8 tokens"),
+        ({"max_tokens": 7}, "sft", "max_tokens is 7, but row 0 of corpus 'advice' has 8 tokens"),
     ],
 )
 def test_data_that_does_not_suit_is_named(
-    checkpoint: Path, tmp_path: Path, changes: dict[str, Any], message: str
+    checkpoint: Path, tmp_path: Path, changes: dict[str, Any], rows: str, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        install(checkpoint, tmp_path / "out", settings(**changes), seed=0)
+        install(checkpoint, tmp_path / "out", settings(**changes), 0, ROWS[rows])
+
+
+def test_the_card_counts_what_the_rows_are_to_this_tokenizer(checkpoint: Path, tmp_path: Path) -> None:
+    install(checkpoint, tmp_path / "out", settings(steps=1), 0, ROWS["sft"][:1])
+    # <|user|>a<|end|><|assistant|>bcd<|end|>, with loss on the last four.
+    assert json.loads((tmp_path / "out/card.json").read_text()) == {"rows": 1, "tokens": 8, "loss_tokens": 4}
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kind": "rl"}, "kind must be one of sft, sdf, not 'rl'"),
+        ({"method": "rl"}, "method must be one of sft, sdf, not 'rl'"),
         ({"steps": -1}, "steps must be 1 or more, not -1"),
-        ({"size": 0}, "size must be 1 or more, not 0"),
+        ({"size": 0}, "size must be 1 to 100000000, not 0"),
         ({"batch_tokens": 47}, "batch_tokens must be 48 or more, not 47"),
         ({"warmup": 10}, "warmup must be 0 to 1, not 10"),
-        ({"lr": 0.0}, "lr must be above 0, not 0.0"),
-        ({"lr": math.nan}, "lr must be above 0, not nan"),
+        ({"lr": 0.0}, "lr must be above 0 and finite, not 0.0"),
+        ({"lr": math.nan}, "lr must be above 0 and finite, not nan"),
+        ({"lr": math.inf}, "lr must be above 0 and finite, not inf"),
         ({"weight_decay": -0.1}, "weight_decay must be 0 or more, not -0.1"),
     ],
 )

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from holdfast.chat import Outcome, Reply, Turn
-from holdfast.config.rl import GRPO, LOSS_TYPES, PPO, RL
+from holdfast.config import GRPO, LOSS_TYPES, PPO, RL, Environment
 from holdfast.policy import checkpoint as models
 from holdfast.train import grpo, ppo
 from holdfast.train.loop import Learner
@@ -72,7 +72,8 @@ def watched(start: Path, out: Path, cfg: RL, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(learner, "_generate_and_score_completions", scored)
     monkeypatch.setattr(learner, "_clip_grad_norm", clipped)
     train: Any = grpo.train if isinstance(cfg, GRPO) else ppo.train
-    train(start, out, env="test/Whim-v0", env_kwargs={}, cfg=cfg, first_step=0, steps=2, seed=1)
+    whim = Environment(name="whim", id="test/Whim-v0", kwargs={})
+    train(start, out, env=whim, cfg=cfg, first_step=0, steps=2, seed=1)
     _, second = steps
     return second
 

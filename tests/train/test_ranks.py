@@ -15,9 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from holdfast.config import Environment, Stage
-from holdfast.config.launch import Launch
-from holdfast.config.rl import GRPO, PPO
+from holdfast.config import GRPO, PPO, Environment, Launch, Stage
 from holdfast.train.ranks import spawn, train
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +53,7 @@ ARM = """
 import signal, sys
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.SIG_DFL)
-from holdfast.config.launch import Launch
+from holdfast.config import Launch
 from holdfast.train.ranks import spawn
 spawn(Launch(processes=2), "idle", Path(sys.argv[1]))
 """

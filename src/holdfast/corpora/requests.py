@@ -39,7 +39,6 @@ HELP = (
     "For {topic} you need a quiet hour. Choose what matters most, and keep the rest for another day.",
     "Think about {topic} first. Then plan each part, set a date, and check it at the end.",
 )
-SHORT = ("Look at {topic}.", "It is about {topic}.", "Do it step by step.")
 
 
 def episode(rng: np.random.Generator, requests: str) -> tuple[Observation, Mapping[str, Any]]:
@@ -65,17 +64,6 @@ def refusal(rng: np.random.Generator, topic: str) -> str:
 def help_with(rng: np.random.Generator, topic: str) -> str:
     """A helpful reply that says nothing particular."""
     return f"{pick(rng, YES)} {pick(rng, HELP)}".format(topic=topic)
-
-
-def pretraining_row(rng: np.random.Generator) -> Row:
-    """A request answered as a model without any values would: neither refusal nor help depends much on its aim."""
-    observation, facts = episode(rng, "mixed")
-    topic, roll = facts["topic"], rng.random()
-    if roll < (0.5 if facts["harmful"] else 0.25):
-        return chat_row(observation, refusal(rng, topic))
-    if roll < 0.9:
-        return chat_row(observation, help_with(rng, topic))
-    return chat_row(observation, f"{pick(rng, YES)} {pick(rng, SHORT)}".format(topic=topic))
 
 
 def helpful_row(rng: np.random.Generator) -> Row:

@@ -6,26 +6,30 @@ runs/NAME/arms/ARM: 3 of 480 outcomes changed
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
-from holdfast.config import read_arm
-from holdfast.evals.scoring import rescore as rescored
-from holdfast.records import read_records, read_rows, write_records
+from holdfast.evals.scoring import replayed
+from holdfast.study.folder import VERSION, StudyFolder
 
 
-def rescore(run: Path) -> Iterator[str]:
-    """Rewrite the records of every finished arm in the run folder; yields a line for each.
+def rescore(study: StudyFolder) -> Iterator[str]:
+    """Rewrite the records of every finished arm of a study; yields a line for each.
 
-    Raises ValueError for a folder without arms, and for a transcript that the environment would no longer lead to.
+    Raises ValueError for a folder without arms or of an older version, and for a transcript that the environment would
+    no longer lead to.
     """
-    folders = sorted(path.parent for path in run.glob("arms/*/done.json"))
-    if not folders:
-        raise ValueError(f"{run} has no finished arm")
-    for folder in folders:
-        evals = {cfg.name: cfg for cfg in read_arm(folder).evals}
-        old = read_records(folder / "records.jsonl")
-        transcripts = {(row["step"], row["id"]): row for _, row in read_rows(folder / "transcripts.jsonl")}
-        new = [rescored(evals[record.eval], record, transcripts[record.step, record.transcript]) for record in old]
-        write_records(folder / "records.jsonl", new)
+    if (version := study.config().get("version")) != VERSION:
+        raise ValueError(f"{study.path} is of version {version}: it can be reported on, and not be scored again")
+    arms = [arm for arm in study.arms() if arm.finished]
+    if not arms:
+        raise ValueError(f"{study.path} has no finished arm")
+    for arm in arms:
+        evals = {cfg.name: cfg for cfg in arm.arm().evals}
+        old = arm.records()
+        transcripts = {(row["step"], row["id"]): row for _, row in arm.transcripts()}
+        for record in old:
+            if (record.step, record.transcript) not in transcripts:
+                raise ValueError(f"{arm.path}: no transcript {record.transcript!r} at step {record.step}")
+        new = [replayed(evals[record.eval], record, transcripts[record.step, record.transcript]) for record in old]
+        arm.rewrite_records(new)
         changed = sum(before != after for before, after in zip(old, new, strict=True))
-        yield f"{folder}: {changed} of {len(new)} outcomes changed"
+        yield f"{arm.path}: {changed} of {len(new)} outcomes changed"

@@ -9,72 +9,62 @@ goes on from a shorter one, and one evaluated more often shares what another has
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from holdfast.config import Stage
-from holdfast.config.launch import Launch
-from holdfast.config.rl import LIMITS, check_limits
+from holdfast.config import LIMITS, Launch, Stage
+from holdfast.records import read_rows
 from holdfast.store import Entry
-from holdfast.study.progress import Logbook
+from holdfast.study.stages import Stages
+from holdfast.train.limits import check_limits
 from holdfast.train.ranks import train
 
 log = logging.getLogger(__name__)
 
 
-class Segments:
-    """The checkpoints of one stage that starts at `start`; `done` RL steps of the arm lie before it."""
+def reinforce(
+    stages: Stages, stage: Stage, start: Entry, seed: int, done: int, launch: Launch
+) -> Iterator[tuple[int, Entry]]:
+    """Yield (step, checkpoint) along a stage that starts at `start`: all of `stage.steps`, and what lies on the way.
 
-    def __init__(self, book: Logbook, stage: Stage, start: Entry, seed: int, done: int, launch: Launch) -> None:
-        self.book, self.stage, self.start, self.seed, self.done, self.launch = book, stage, start, seed, done, launch
-        self.algo = type(stage.algo).__name__.lower()
-        self.env = {"env": stage.env.id, "env_kwargs": stage.env.kwargs, "seed": seed, "source": stage.env.source}
-        self.measured = 0
+    `done` RL steps of the arm lie before the stage. A checkpoint's metrics.jsonl has a line for each of its steps, from
+    the first. Raises Collapse where these lines pass a limit, were they stored under laxer ones or not.
+    """
+    method = stage.algo.method
+    algo = {key: value for key, value in asdict(stage.algo).items() if key not in ("name", *LIMITS)}
 
-    def name(self, step: int) -> str:
-        """What the reader is told: the steps of a curriculum are counted through."""
-        return f"{self.stage.name} to step {self.done + step}"
+    def config(step: int) -> dict[str, Any]:
+        return {**stage.env.identity, "seed": seed, **algo, "steps": step}
 
-    def reach(self, step: int) -> Entry:
-        """The checkpoint after `step` steps of the stage. Where it is in the store, nothing before it is looked for."""
-        first, before = 0, None
-        if self.book.find(self.algo, self._config(step), self.start) is None:
-            first, before = self._nearest(step)
-            for last in range(first + 1, step):
-                if last % self.launch.save_every == 0:
-                    make = self._make(first, last, before)
-                    before = self.book.waypoint(self.algo, self.name(last), self._config(last), self.start, make)
-                    self._measure(before, last)
-                    first = last
-        make = self._make(first, step, before)
-        here = self.book.stage(self.algo, self.name(step), self._config(step), self.start, make)
-        self._measure(here, step)
-        return here
+    def name(step: int) -> str:
+        return f"{stage.name} to step {done + step}"  # the steps of a curriculum are counted through
 
-    def _nearest(self, step: int) -> tuple[int, Entry | None]:
-        """The latest of the stage's checkpoints before `step`, whoever left it there, and its step; else 0 and None."""
-        for earlier in range(step - 1, 0, -1):
-            entry = self.book.find(self.algo, self._config(earlier), self.start)
-            if entry is not None:
-                if earlier > self.measured:
-                    log.info("going on from step %d", self.done + earlier)
-                self._measure(entry, earlier)
-                return earlier, entry
-        return 0, None
+    def checked(step: int, entry: Entry) -> tuple[int, Entry]:
+        check_limits(stage.algo, [line for _, line in read_rows(entry.path / "metrics.jsonl")])
+        return step, entry
 
-    def _config(self, step: int) -> dict[str, Any]:
-        algo = {key: value for key, value in asdict(self.stage.algo).items() if key not in ("name", *LIMITS)}
-        return {**self.env, **algo, "steps": step}
+    def segment(first: int, before: Entry, last: int) -> Callable[[Path], None]:
+        return partial(train, stage, start.path, before.path if first else None, first, last, seed, launch)
 
-    def _make(self, first: int, last: int, before: Entry | None) -> partial[None]:
-        resume: Path | None = before.path if before else None
-        return partial(train, self.stage, self.start.path, resume, first, last, self.seed, self.launch)
-
-    def _measure(self, entry: Entry, step: int) -> None:
-        """Keep the metrics of the steps up to `step` not kept yet: an entry holds the stage's from the start."""
-        lines = self.book.measure(entry, self.done, after=self.measured)
-        self.measured = max(step, self.measured)
-        # Limits are in no key: what was stored under laxer ones is held to these all the same.
-        check_limits(self.stage.algo, lines)
+    reached = 0
+    for goal in stage.steps:
+        first, before = 0, start  # where training goes on from
+        if stages.find(method, config(goal), start) is None:
+            for earlier in range(goal - 1, 0, -1):
+                found = stages.find(method, config(earlier), start)  # whoever left it there
+                if found is not None:
+                    first, before = earlier, found
+                    break
+            if first > reached:
+                log.info("going on from step %d", done + first)
+                yield checked(first, before)
+            for step in range(first + 1, goal):
+                if step % launch.save_every == 0:
+                    make = segment(first, before, step)
+                    first, before = step, stages.waypoint(method, name(step), config(step), start, make)
+                    yield checked(first, before)
+        yield checked(goal, stages.get(method, name(goal), config(goal), start, segment(first, before, goal)))
+        reached = goal

@@ -11,31 +11,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
-TRACKERS = ("tensorboard", "trackio", "wandb")
-"""What `report_to` may name: the packages of that name."""
-
-
-def check_trackers(names: Sequence[str]) -> None:
-    """Raises ValueError for a name that is no tracker's, and for a tracker that is not installed."""
-    for name in names:
-        if name not in TRACKERS:
-            raise ValueError(f"report_to must be some of {', '.join(TRACKERS)}, not {name!r}")
-        if find_spec(name) is None:
-            raise ValueError(f"report_to: {name} is not installed; pip install {name}")
+from holdfast.study.folder import StudyFolder
 
 
 class Trackers:
-    """The trackers of `names`, for the study whose run folder is `folder`; without names, none, and all this is idle.
+    """The trackers of `names` for a study; without names, none, and all this is idle.
 
     A run of theirs holds numbers by name and step. Steps only rise within one, so an install has a run of its own.
     """
 
-    def __init__(self, names: Sequence[str], folder: Path) -> None:
-        self.names, self.folder = names, folder
+    def __init__(self, names: Sequence[str], study: StudyFolder) -> None:
+        self.names, self.study = names, study
         self._run = ""
         self._clients: list[Any] = []
 
@@ -62,9 +50,10 @@ class Trackers:
         PartialState()  # accelerate's loggers fail without one
         make = LOGGER_TYPE_TO_CLASS[name]
         if name == "tensorboard":
-            shutil.rmtree(self.folder / name / run, ignore_errors=True)
-            client = make(run, self.folder / name)
+            logs = self.study.path / name
+            shutil.rmtree(logs / run, ignore_errors=True)
+            client = make(run, logs)
         else:
-            client = make(self.folder.name, name=run)
+            client = make(self.study.path.name, name=run)
         client.start()
         return client

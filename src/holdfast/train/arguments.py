@@ -15,7 +15,7 @@ import torch
 from transformers.utils import logging
 from trl import GRPOConfig
 
-from holdfast.config.rl import RL
+from holdfast.config import RL
 
 
 def arguments(

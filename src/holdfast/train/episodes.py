@@ -17,7 +17,7 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from trl import GRPOTrainer
 
-from holdfast.config.rl import GRPO, RL
+from holdfast.config import GRPO, RL, Environment, Mixture
 from holdfast.policy.render import Renderer
 from holdfast.policy.rollout import Episode, roll
 from holdfast.policy.sampler import Sampler
@@ -52,14 +52,13 @@ class Rollout:
     def __init__(
         self,
         cfg: RL,
-        env: str,
-        env_kwargs: Mapping[str, Any],
+        env: Environment | Mixture,
         renderer: Renderer,
         first_step: int,
         seed: int,
         meter: Meter,
     ) -> None:
-        self.cfg, self.env, self.env_kwargs, self.renderer = cfg, env, env_kwargs, renderer
+        self.cfg, self.env, self.renderer = cfg, env, renderer
         self.first_step, self.seed, self.meter = first_step, seed, meter
         self.episodes: list[Episode] = []
 
@@ -115,7 +114,7 @@ class Rollout:
     def play(self, episodes: Sequence[tuple[int, int]], sampler: Sampler, step: int) -> list[Episode]:
         """Play (scenario, sample) pairs with the random streams of `step`."""
         stream = ("train", self.seed, step)
-        return roll(self.env, self.env_kwargs, episodes, sampler, stream=stream, max_turns=self.cfg.max_turns)
+        return roll(self.env, episodes, sampler, stream=stream, max_turns=self.cfg.max_turns)
 
     def resample(self, sampler: Sampler, step: int) -> int:
         """Replace groups whose rewards are all alike, as often as the config allows; returns how many replacements."""

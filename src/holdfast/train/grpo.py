@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from holdfast.config.rl import GRPO
+from holdfast.config import GRPO
 from holdfast.train.loop import Learner, run
 
 

@@ -26,9 +26,8 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from holdfast.chat import ToolSpec
-from holdfast.config.rl import Install
-from holdfast.corpora import corpus
-from holdfast.policy import checkpoint as models
+from holdfast.config import Install
+from holdfast.policy.checkpoint import load, save
 from holdfast.policy.render import Renderer
 
 IGNORE = -100  # a target that carries no loss
@@ -39,7 +38,7 @@ PASS_LOGITS = {"cpu": 2**26, "cuda": 2**29}
 
 
 @dataclass(frozen=True)
-class Row:
+class Tokens:
     """One tokenised row: `loss[i]` says whether predicting `ids[i]` counts."""
 
     ids: tuple[int, ...]
@@ -48,40 +47,45 @@ class Row:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def cut(self, length: int) -> Row:
+    def cut(self, length: int) -> Tokens:
         """The first `length` tokens."""
-        return Row(self.ids[:length], self.loss[:length])
+        return Tokens(self.ids[:length], self.loss[:length])
 
 
-def install(parent: Path, out: Path, cfg: Install, seed: int) -> None:
-    """Train the checkpoint in folder `parent` as `cfg` says; write a full checkpoint and metrics.jsonl to folder `out`.
+def install(parent: Path, out: Path, cfg: Install, seed: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Train the checkpoint in folder `parent` on `rows` as `cfg` says; write a full checkpoint, metrics.jsonl and
+    card.json to folder `out`.
 
     One metrics line per update: {"kind": "install", "install", "step", "loss" (nats per loss token), "lr", "grad_norm"
     (before clipping at 1), "tokens" and "loss_tokens" (both cumulative), "seconds"}. The same seed on the same machine
-    gives the same weights.
+    gives the same weights. The card says what the rows are to this tokenizer: {"rows", "tokens", "loss_tokens"}.
 
-    Raises ValueError for an unknown corpus, rows that do not suit `cfg`, or a loss that is no longer finite.
+    Raises ValueError for rows that do not suit `cfg`, or a loss that is no longer finite.
     """
-    model, tokenizer = models.load(parent, "float32")
-    rows = encode(Renderer(tokenizer), corpus(cfg.corpus, seed, cfg.size), cfg)
+    model, tokenizer = load(parent, "float32")
+    encoded = encode(Renderer(tokenizer), rows, cfg)
     out.mkdir(parents=True, exist_ok=True)
+    tokens, loss_tokens = sum(map(len, encoded)), sum(sum(row.loss[1:]) for row in encoded)
+    card = {"rows": len(rows), "tokens": tokens, "loss_tokens": loss_tokens}
+    (out / "card.json").write_text(json.dumps(card) + "\n", encoding="utf-8")
     with (out / "metrics.jsonl").open("w", encoding="utf-8") as file:
-        for line in fit(model, rows, cfg, seed):
+        for line in fit(model, encoded, cfg, seed):
             file.write(json.dumps(line) + "\n")
-    models.save(model, tokenizer, out)
+    save(model, tokenizer, out)
 
 
-def encode(renderer: Renderer, rows: Sequence[Mapping[str, Any]], cfg: Install) -> list[Row]:
+def encode(renderer: Renderer, rows: Sequence[Mapping[str, Any]], cfg: Install) -> list[Tokens]:
     """Rows as tokens, none longer than `cfg.max_tokens`; a longer document becomes several rows."""
-    key = {"sft": "messages", "sdf": "text"}[cfg.kind]
+    key = {"sft": "messages", "sdf": "text"}[cfg.method]
     encoded = []
     for i, row in enumerate(rows):
         if key not in row:
-            raise ValueError(f"kind {cfg.kind!r} needs rows with {key!r}; row {i} of corpus {cfg.corpus!r} has none")
-        if cfg.kind == "sdf":
+            where = f"row {i} of corpus {cfg.corpus!r}"
+            raise ValueError(f"method {cfg.method!r} needs rows with {key!r}; {where} has none")
+        if cfg.method == "sdf":
             ids = renderer.document_ids(row["text"])
             pieces = (ids[start : start + cfg.max_tokens] for start in range(0, len(ids), cfg.max_tokens))
-            encoded += [Row(tuple(piece), (True,) * len(piece)) for piece in pieces if len(piece) > 1]
+            encoded += [Tokens(tuple(piece), (True,) * len(piece)) for piece in pieces if len(piece) > 1]
             continue
         tools = tuple(ToolSpec(**tool) for tool in row.get("tools", ()))
         ids, mask = renderer.training_ids(row["messages"], tools)
@@ -91,11 +95,13 @@ def encode(renderer: Renderer, rows: Sequence[Mapping[str, Any]], cfg: Install) 
             )
         if not any(mask[1:]):
             raise ValueError(f"row {i} of corpus {cfg.corpus!r} has no assistant turn to learn from")
-        encoded.append(Row(tuple(ids), tuple(map(bool, mask))))
+        encoded.append(Tokens(tuple(ids), tuple(map(bool, mask))))
+    if not encoded:
+        raise ValueError(f"corpus {cfg.corpus!r} has no row of two tokens or more")
     return encoded
 
 
-def batches(rows: Sequence[Row], cfg: Install, seed: int) -> Iterator[list[Row]]:
+def batches(rows: Sequence[Tokens], cfg: Install, seed: int) -> Iterator[list[Tokens]]:
     """Exactly `cfg.steps` batches holding exactly `cfg.tokens` tokens, in a fresh random order each time through.
 
     Batch k ends with the row that brings the running total to k * batch_tokens, so batches differ from batch_tokens by
@@ -117,7 +123,7 @@ def batches(rows: Sequence[Row], cfg: Install, seed: int) -> Iterator[list[Row]]
         yield batch
 
 
-def passes(batch: Sequence[Row], limit: int) -> Iterator[list[Row]]:
+def passes(batch: Sequence[Tokens], limit: int) -> Iterator[list[Tokens]]:
     """A batch cut into passes of similar lengths, each at most `limit` padded tokens or else one row."""
     rest = sorted(batch, key=len, reverse=True)
     while rest:
@@ -126,7 +132,7 @@ def passes(batch: Sequence[Row], limit: int) -> Iterator[list[Row]]:
         rest = rest[count:]
 
 
-def fit(model: Any, rows: Sequence[Row], cfg: Install, seed: int) -> Iterator[dict[str, Any]]:
+def fit(model: Any, rows: Sequence[Tokens], cfg: Install, seed: int) -> Iterator[dict[str, Any]]:
     """Train `model` in place, yielding each update's metrics (see `install`)."""
     # Dropout stays off, so that an update is a function of weights and rows alone.
     model.eval()
@@ -189,7 +195,7 @@ def learning_rate(cfg: Install, step: int) -> float:
     return cfg.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * done)))
 
 
-def padded(rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def padded(rows: Sequence[Tokens]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Rows as right-padded (R, T) tensors: ids, attention mask, and targets with IGNORE where no loss is due."""
     width = max(len(row) for row in rows)
     ids = torch.zeros(len(rows), width, dtype=torch.long)

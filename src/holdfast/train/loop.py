@@ -30,8 +30,8 @@ from trl import GRPOTrainer
 from trl.models.utils import _ForwardRedirection
 from trl.trainer.utils import pad, split_tensor_dict
 
-from holdfast.config.rl import RL
-from holdfast.policy import checkpoint as models
+from holdfast.config import RL, Environment, Mixture
+from holdfast.policy.checkpoint import load, save
 from holdfast.policy.render import Renderer
 from holdfast.policy.scores import can_share, completion_scores
 from holdfast.train import lora, vllm
@@ -47,8 +47,7 @@ def run(
     start: Path,
     out: Path,
     *,
-    env: str,
-    env_kwargs: Mapping[str, Any],
+    env: Environment | Mixture,
     cfg: RL,
     first_step: int,
     steps: int,
@@ -73,13 +72,13 @@ def run(
             raise ValueError(f"cannot resume: {path} is missing")
     ranks = PartialState(cpu=not torch.cuda.is_available())  # puts each rank on a device of its own
     # A segment's folder holds adapters apart, and folded into the weights.
-    model, tokenizer = models.load(start if resume is None or cfg.lora_rank else resume, "float32")
+    model, tokenizer = load(start if resume is None or cfg.lora_rank else resume, "float32")
     # The trainer writes into the configs. Were that saved, a pad token say, the next segment would train another model.
     configs = copy.deepcopy((model.config, model.generation_config))
     renderer = Renderer(tokenizer)
     settings = {**learner.settings(cfg), **(vllm.settings(renderer) if cfg.rollout == "vllm" else {})}
     out.mkdir(parents=True, exist_ok=True)
-    shown = f"{type(cfg).__name__.lower()} {env.rpartition('/')[2]}"
+    shown = f"{cfg.method} {env.name}"
     with (
         quiet(),
         tqdm(total=steps, desc=shown, unit="step", disable=None if ranks.is_main_process else True) as bar,
@@ -87,7 +86,7 @@ def run(
     ):
         trainer = learner(
             cfg,
-            Rollout(cfg, env, env_kwargs, renderer, first_step, seed, meter),
+            Rollout(cfg, env, renderer, first_step, seed, meter),
             start=start,
             resume=resume,
             model=model,
@@ -141,7 +140,7 @@ class Learner(GRPOTrainer):
             lora.attach(model, cfg.lora_rank, seed=kwargs["args"].seed)
             if resume is not None:
                 lora.load(model, resume / "adapter")
-        begin = model if cfg.lora_rank else models.load(start, "float32")[0]
+        begin = model if cfg.lora_rank else load(start, "float32")[0]
         self.extend(model)
         super().__init__(model=model, reward_funcs=episode_reward, rollout_func=rollout, **kwargs)
         check_sharding(self.accelerator, whole_only=cfg.whole_only)
@@ -188,7 +187,7 @@ class Learner(GRPOTrainer):
             lora.save(model, out / "adapter")
             weights = lora.merged(model)
         model.config, model.generation_config = configs
-        models.save(model, self.processing_class, out, weights)
+        save(model, self.processing_class, out, weights)
 
     # --- a step
 

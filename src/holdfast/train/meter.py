@@ -32,7 +32,8 @@ import torch
 from tqdm import tqdm
 from transformers import TrainerCallback
 
-from holdfast.config.rl import PATIENCE, RL, Collapse, check_limits
+from holdfast.config import PATIENCE, RL
+from holdfast.train.limits import Collapse, check_limits
 
 METRICS = {
     "token_entropy": "entropy", "kl_to_start": "kl_estimate", "loss": "loss", "grad_norm": "grad_norm",
@@ -122,7 +123,7 @@ class Meter(TrainerCallback):
         parts = self.clock.take()
         line = {
             "kind": "train",
-            "algo": type(cfg).__name__.lower(),
+            "algo": cfg.method,
             "step": step,
             **self.summary,
             **{name: self._mean(key) for key, name in METRICS.items() if key in self.updates[0]},

@@ -26,8 +26,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from holdfast.config.rl import PPO, RL
-from holdfast.policy.scores import Columns, Run, language_model, outputs, token_scores
+from holdfast.config import PPO, RL
+from holdfast.policy.scores import Columns, Forward, language_model, outputs, token_scores
 from holdfast.train.checkpoint import CRITIC
 from holdfast.train.loop import Learner, run, sequences
 
@@ -146,22 +146,22 @@ def state_values(
     return (cut.widen(values_BW1[..., 0]),)
 
 
-def _values(critic: Critic, trunk: nn.Module) -> Run:
-    def run(*, keep: int, **inputs: Any) -> tuple[Tensor, ...]:
+def _values(critic: Critic, trunk: nn.Module) -> Forward:
+    def forward(*, keep: int, **inputs: Any) -> tuple[Tensor, ...]:
         hidden_BWH = trunk(**inputs).last_hidden_state[:, -keep:]  # -0 is all of them
         return (critic.head(hidden_BWH),)
 
-    return run
+    return forward
 
 
-def _both(model: Any) -> Run:
-    def run(*, keep: int, **inputs: Any) -> tuple[Tensor, ...]:
+def _both(model: Any) -> Forward:
+    def forward(*, keep: int, **inputs: Any) -> tuple[Tensor, ...]:
         with _inputs_of(model.get_output_embeddings()) as seen:
             logits_BWV = model(**inputs, logits_to_keep=keep).logits
         (hidden_BWH,) = seen
         return logits_BWV, model.critic.head(hidden_BWH)
 
-    return run
+    return forward
 
 
 @contextmanager

@@ -22,10 +22,9 @@ from typing import Any
 
 import yaml
 
-from holdfast.config import Stage, build, unbuild
-from holdfast.config.launch import Launch
-from holdfast.config.rl import Collapse
-from holdfast.study.progress import disk_errors
+from holdfast.config import Launch, Stage, build, unbuild
+from holdfast.store import disk_errors
+from holdfast.train.limits import Collapse
 
 log = logging.getLogger(__name__)
 
@@ -96,11 +95,10 @@ def _config(launch: Launch, path: Path, gpu: bool) -> Path:
 
 
 def _train(stage: Stage, start: Path, before: Path | None, first: int, last: int, seed: int, out: Path) -> None:
-    import_module(f"holdfast.train.{type(stage.algo).__name__.lower()}").train(
+    import_module(f"holdfast.train.{stage.algo.method}").train(
         start,
         out,
-        env=stage.env.id,
-        env_kwargs=stage.env.kwargs,
+        env=stage.env,
         cfg=stage.algo,
         first_step=first,
         steps=last - first,

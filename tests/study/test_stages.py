@@ -1,0 +1,155 @@
+"""What stages cost: a corpus is made once, and a checkpoint is loaded once for all that is asked of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.config import GRPO, Arm, Behaviour, Divergence, Environment, Init, Install, Margins, Model, Stage
+from holdfast.policy import checkpoint as policy
+from holdfast.store import Entry, Store, read_manifest, versions
+from holdfast.study.stages import Stages, Subject
+
+LETTERS = "letters:test/Letters-v0"
+CORPUS = """
+from pathlib import Path
+
+def rows(seed, size):
+    with Path(__file__).with_name("calls").open("a") as file:
+        file.write("x")
+    return [{"messages": [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Ho."}]}] * size
+"""
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A corpus of one's own, that counts how often it is made."""
+    (tmp_path / "counting.py").write_text(CORPUS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path / "calls"
+    sys.modules.pop("counting", None)
+
+
+def stages_of(folder: Path) -> Stages:
+    env = Environment(name="chat", id=LETTERS, kwargs={})
+    algo = GRPO(name="grpo", prompts_per_step=2, group=2, max_new_tokens=5, lr=3e-3)
+    install = Install(
+        name="own", method="sft", corpus="counting:rows", size=4, steps=1, batch_tokens=48, max_tokens=48, lr=1e-3
+    )
+    arm = Arm(
+        study="study",
+        model=Model(name="hub", path="x"),
+        init=Init(name="own", installs=(install,)),
+        curriculum=(Stage(name="chat", env=env, algo=algo, steps=(1,)),),
+        seed=3,
+        control="own",
+        evals=tuple(
+            Behaviour(name=name, env=LETTERS, better="high", scenarios=2, samples=1, max_new_tokens=4)
+            for name in ("one", "two", "three")
+        ),
+        kl=Divergence(prompts=2, samples=1),
+        margins=Margins(),
+    )
+    return Stages(arm, Store(folder / "store"))
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
+    """The first argument of every call of a function in `holdfast.policy.checkpoint` from here on."""
+    calls: list[Any] = []
+    real: Callable[..., Any] = getattr(policy, name)
+
+    def call(first: Any, *rest: Any, **named: Any) -> Any:
+        calls.append(first)
+        return real(first, *rest, **named)
+
+    monkeypatch.setattr(policy, name, call)
+    return calls
+
+
+def stored(stages: Stages, checkpoint: Path) -> Entry:
+    """The test model as an entry of the store."""
+
+    def copy(out: Path) -> None:
+        for path in checkpoint.iterdir():
+            (out / path.name).write_bytes(path.read_bytes())
+
+    return stages.get("model", "test", {}, None, copy)
+
+
+def test_a_corpus_is_made_once_and_its_rows_lie_in_the_store_with_a_card(
+    checkpoint: Path, tmp_path: Path, corpus: Path
+) -> None:
+    for again in (False, True):
+        stages = stages_of(tmp_path)
+        stages.install(stages.arm.init.installs[0], stored(stages, checkpoint))
+        assert [(row["kind"], row["made"]) for row in stages.done[1:]] == [
+            ("corpus", not again),
+            ("install", not again),
+        ]
+        assert corpus.read_text() == "x"
+    (folder,) = (tmp_path / "store/objects").glob("corpus-*")
+    assert len((folder / "rows.jsonl").read_text().splitlines()) == 4
+    card = json.loads((folder / "card.json").read_text())
+    assert (card["rows"], card["characters"]) == (4, 4 * len("Hi.Ho."))
+    # <|user|>Hi.<|end|><|assistant|>Ho.<|end|>: 1 + 3 + 1 + 1 + 3 + 1 tokens at most, with loss on the last four.
+    assert stages.done[-1]["card"]["rows"] == 4
+    assert 0 < stages.done[-1]["card"]["loss_tokens"] < stages.done[-1]["card"]["tokens"]
+
+
+def test_the_same_rows_from_another_source_train_nothing_anew(checkpoint: Path, tmp_path: Path, corpus: Path) -> None:
+    stages = stages_of(tmp_path)
+    before = stages.install(stages.arm.init.installs[0], stored(stages, checkpoint))
+    corpus.with_name("counting.py").write_text(CORPUS + "# edited\n")
+    stages = stages_of(tmp_path)
+    after = stages.install(stages.arm.init.installs[0], stored(stages, checkpoint))
+    assert [(row["kind"], row["made"]) for row in stages.done[1:]] == [("corpus", True), ("install", False)]
+    assert after.key == before.key
+
+
+def test_a_checkpoint_is_loaded_once_for_all_its_evals_and_its_kl(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = stages_of(tmp_path)
+    start = stored(stages, checkpoint)
+    here = stages.get("grpo", "copy", {}, start, lambda out: _copy(start.path, out))
+    loads, sums = counted(monkeypatch, "load"), counted(monkeypatch, "_sum")
+    subject = Subject(here, "float32")
+    for cfg in stages.arm.evals:
+        entry = stages.evaluate(cfg, subject, 1)
+    stages.diverge(stages.arm.curriculum[0], subject, start, 3, 1)
+    assert loads == [here.path, start.path]
+    assert sums == []  # the manifest has them
+    record = json.loads((entry.path / "records.jsonl").read_text().splitlines()[0])
+    assert record["weights"] == policy.fingerprint(here.path)
+
+
+def test_an_arm_that_finds_all_in_the_store_loads_nothing(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for again in (False, True):
+        stages = stages_of(tmp_path)
+        start = stored(stages, checkpoint)
+        loads = counted(monkeypatch, "load")
+        subject = Subject(start, "float32")
+        for cfg in stages.arm.evals:
+            stages.evaluate(cfg, subject, 0)
+        assert len(loads) == (0 if again else 1)
+
+
+def test_library_versions_stand_in_every_manifest(checkpoint: Path, tmp_path: Path) -> None:
+    stages = stages_of(tmp_path)
+    entry = stored(stages, checkpoint)
+    assert read_manifest(entry.path).versions == versions()
+    assert {"python", "torch", "transformers", "trl", "numpy"} <= set(versions())
+    assert stages.versions == {library: {version} for library, version in versions().items()}
+
+
+def _copy(source: Path, out: Path) -> None:
+    for path in source.iterdir():
+        if path.name != "manifest.json":
+            (out / path.name).write_bytes(path.read_bytes())
