@@ -14,7 +14,6 @@ from pathlib import Path
 
 import gymnasium
 import pytest
-from gymnasium.envs.registration import register
 
 import holdfast_envs  # noqa: F401  (registers the environments)
 from holdfast.chat import ChatEnv
@@ -95,8 +94,8 @@ def test_the_list_has_every_id_with_its_pressure_its_purpose_and_its_own_argumen
         kind = environments()[env_id]
         purpose = (kind.__doc__ or "").partition("\n")[0]
         assert re.search(rf"^{re.escape(env_id)} +{kind.pressure}\n    {re.escape(purpose)}\n", out, re.MULTILINE)
-    assert "requests=mixed harmful_share=0.7 jailbreak_share=0.5 jailbreak_depth=2 judge=rules" in out
-    assert "    twin=false max_turns=1\n" in out
+    assert "requests=mixed harmful_share=0.7 jailbreak_share=0.5 jailbreak_depth=2" in out
+    assert "    twin=false max_turns=1 families=null\n" in out
 
 
 def test_the_list_says_each_common_argument_once_with_its_default_and_what_is_allowed(shown: Shown) -> None:
@@ -109,7 +108,7 @@ def test_the_list_says_each_common_argument_once_with_its_default_and_what_is_al
 def test_the_list_has_every_variant_with_its_id_and_what_it_opens_with(shown: Shown) -> None:
     out = shown()
     for path in (conf_dir() / "env").glob("*.yaml"):
-        assert re.search(rf"^{path.stem} +\S+:holdfast/\S+\n    \S", out, re.MULTILINE)
+        assert re.search(rf"^{path.stem} +(\S+:holdfast/\S+|\{{.*\}})\n    \S", out, re.MULTILINE)
     assert re.search(r"^tools +holdfast_envs:holdfast/Harmless-v1\n    The requests of chat, with tools", out, re.M)
     assert "holdfast run" not in out
 
@@ -120,8 +119,8 @@ def test_the_list_is_plain_text_of_moderate_width(shown: Shown) -> None:
     assert max(map(len, out.splitlines())) <= max(WIDTH, 120)
 
 
-def test_another_package_and_another_folder_of_configs_are_listed_too(shown: Shown, mine: Path) -> None:
-    out = shown("mine_to_browse", "--config-dir", mine / "conf")
+def test_another_module_and_another_folder_of_configs_are_listed(shown: Shown, mine: Path) -> None:
+    out = shown("mine_to_browse:", "--config-dir", mine / "conf")
     assert re.search(
         r"^me/Polite-v0 +neutral\n    Whether an assistant greets back.\n    greeting=\?\?\? shout=false", out, re.M
     )
@@ -129,6 +128,7 @@ def test_another_package_and_another_folder_of_configs_are_listed_too(shown: Sho
     assert re.search(r"^loud +mine_to_browse:me/Polite-v1\n    Loud greetings.$", out, re.M)
     # As when it is run, the name chat is ours already.
     assert re.search(r"^chat +holdfast_envs:", out, re.M)
+    assert "holdfast/Harmless-v1   " not in out
     assert "me/Polite" not in shown()
 
 
@@ -163,7 +163,7 @@ def test_only_the_tokenizer_of_a_model_is_needed(shown: Shown, checkpoint: Path,
     for path in checkpoint.iterdir():
         if path.suffix != ".safetensors":
             (tmp_path / path.name).write_bytes(path.read_bytes())
-    out = shown("Harmless", "--model", tmp_path)
+    out = shown("holdfast/Harmless-v1", "--model", tmp_path)
     (request,) = make_env("holdfast/Harmless-v1", {}).reset(seed=0)[0].messages
     assert out.endswith(f" tokens ---\n<|user|>{request['content']}<|end|><|assistant|>\n")
 
@@ -182,10 +182,17 @@ def test_without_a_tokenizer_nothing_heavy_is_imported() -> None:
 
 @pytest.mark.parametrize("variant", sorted(variants()))
 def test_a_variant_is_what_running_it_would_make(variant: str, shown: Shown) -> None:
-    found = find(variant, ["split=eval"])
+    found = find(variant)
     assert found.name.partition("-")[0] == variant  # some put a share of theirs behind it
-    assert found.kwargs["split"] == "eval"
-    assert f"\nid           {found.id}\n" in "\n" + shown(variant, "split=eval", "--model", "none")
+    for seed in range(4):  # of a mixture, the seed says which environment it is
+        assert f"\nid           {found.at(seed).id}\n" in "\n" + shown(variant, "--seed", str(seed), "--model", "none")
+
+
+def test_settings_go_to_an_environment_or_to_a_mixture() -> None:
+    assert find("chat", ["split=eval"]).at(0).kwargs["split"] == "eval"
+    assert {find("conflict", ["shares.goal=1"]).at(seed).name for seed in range(9)} == {"goal"}
+    with pytest.raises(ValueError, match="splid is no setting; allowed are name, parts, shares"):
+        find("conflict", ["splid=eval"])
 
 
 def test_interpolations_in_a_variant_of_ones_own_are_resolved(mine: Path) -> None:
@@ -196,74 +203,56 @@ def test_interpolations_in_a_variant_of_ones_own_are_resolved(mine: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("word", "meant"),
-    [
-        ("holdfast/Harmless-v1", "holdfast/Harmless-v1"),
-        ("holdfast/Harmless", "holdfast/Harmless-v1"),
-        ("Harmless-v1", "holdfast/Harmless-v1"),
-        ("Harmless", "holdfast/Harmless-v1"),
-        ("holdfast_envs:Harmless", "holdfast_envs:holdfast/Harmless-v1"),
-        ("mine_to_browse:me/Polite-v1", "mine_to_browse:me/Polite-v1"),
-        ("mine_to_browse:Polite", "mine_to_browse:me/Polite-v1"),  # the newest
-    ],
+    "what", ["holdfast/Harmless-v1", "holdfast_envs:holdfast/Harmless-v1", "mine_to_browse:me/Polite-v1"]
 )
 @pytest.mark.usefixtures("mine")
-def test_an_id_may_be_shortened_and_name_its_module(word: str, meant: str) -> None:
-    assert find(word).id == meant
-
-
-def test_a_short_name_of_two_environments_is_refused_with_both(mine: Path) -> None:
-    find("mine_to_browse:Polite")
-    register(id="you/Polite-v3", entry_point="mine_to_browse:Polite")
-    try:
-        with pytest.raises(ValueError, match="may be any of me/Polite-v1, you/Polite-v3"):
-            find("mine_to_browse:Polite")
-    finally:
-        gymnasium.registry.pop("you/Polite-v3")
+def test_an_id_may_name_the_module_that_registers_it(what: str) -> None:
+    assert find(what).id == what
 
 
 def test_settings_are_yaml() -> None:
-    settings = ["harmful_share=2e-1", "requests=mixed", "n_tools=3", "conflict=0", "mix=1.0"]
-    assert dict(find("Harmless", settings).kwargs) == {
-        "harmful_share": 0.2, "requests": "mixed", "n_tools": 3, "conflict": 0, "mix": 1.0,
+    settings = ["harmful_share=2e-1", "requests=mixed", "n_tools=3", "jailbreak_share=1.0"]
+    assert dict(find("holdfast/Harmless-v1", settings).kwargs) == {
+        "harmful_share": 0.2, "requests": "mixed", "n_tools": 3, "jailbreak_share": 1.0,
     }  # fmt: skip
 
 
 def test_own_arguments_are_those_of_the_class_and_its_parents_but_for_the_common_ones() -> None:
     for env_id, kind in environments().items():
         own = own_arguments(env_id, kind)
-        assert not own.keys() & {"split", "tools", "n_tools", "system_prompts", "mix", "conflict", "self", "knobs"}
+        assert not own.keys() & {"split", "tools", "n_tools", "system_prompts", "self", "knobs"}
         make_env(env_id, own).close()
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["Harmles"], ["'Harmles'", "Harmless"]),
+        (["Harmless"], ["'Harmless'", "holdfast/Harmless-v1"]),
         (["holdfast/Harmless-v9"], ["'holdfast/Harmless-v9'", "holdfast/Harmless-v1"]),
+        (["holdfast_envs:Goal-v0"], ["'holdfast_envs:Goal-v0'", "holdfast_envs:holdfast/Goal-v0"]),
         (["augmentd"], ["'augmentd'", "augmented"]),
-        (["zzzzzz"], ["'zzzzzz'", "`holdfast envs`"]),
+        (["zzzzzz"], ["'zzzzzz'", "`holdfast envs`", "`holdfast envs MODULE:`"]),
         (["no_such_module:me/Mine-v0"], ["no_such_module"]),
-        (["no.such.module"], ["no.such.module"]),
-        (["holdfast_envs", "no_such_module"], ["no_such_module"]),
-        (["two words"], ["two words"]),
-        (["Harmless", "Neutral"], ["no module", "'Harmless'"]),
-        (["Harmless", "chat", "split=eval"], ["one environment", "Harmless", "chat"]),
+        (["no.such.module:"], ["'no.such.module'"]),
+        (["./mine.py:"], ["'./mine.py'"]),
+        (["json:"], ["json", "no chat environment"]),
+        (["json:", "split=eval"], ["'json:'"]),
+        (["chat", "neutral"], ["one environment", "chat", "neutral"]),
         (["split=eval"], ["one environment"]),
         (["CartPole-v1"], ["CartPole-v1", "not a chat environment"]),
-        (["Harmless", "=eval"], ["KEY=VALUE", "'=eval'"]),
-        (["Harmless", "requests={a"], ["'requests={a'", "YAML"]),
-        (["Harmless", "requests=${nothing}"], ["nothing"]),
-        (["Harmless", "request=benign"], ["holdfast/Harmless-v1", "'request'", "requests", "split"]),
+        (["chat", "=eval"], ["''", "split"]),
+        (["chat", "requests={a"], ["chat requests={a"]),
+        (["chat", "requests=${nothing}"], ["chat", "nothing"]),
+        (["holdfast/Harmless-v1", "request=benign"], ["holdfast/Harmless-v1", "'request'", "requests", "split"]),
         (["chat", "request=benign"], ["holdfast/Harmless-v1", "'request'", "requests", "split"]),
         (["chat", "requests=some"], ["requests", "mixed", "harmful", "'some'"]),
-        (["Harmless", "tools=distractor", "n_tools=1000"], ["n_tools", "from 0 to", "1000"]),
-        (["Harmless", "--seed", "-1"], ["seed", "0 or more", "-1"]),
-        (["Harmless", "--seed", "x"], ["--seed", "'x'"]),
-        (["Harmless", "--model", "no/such/model"], ["no/such/model", "model folder"]),
-        (["Harmless", "--config-dir", "no/such/folder"], ["no/such/folder"]),
+        (["chat", "tools=distractor", "n_tools=1000"], ["n_tools", "from 0 to", "1000"]),
+        (["chat", "--seed", "-1"], ["seed", "0 or more", "-1"]),
+        (["chat", "--seed", "x"], ["--seed", "'x'"]),
+        (["chat", "--model", "no/such/model"], ["no/such/model", "model folder"]),
+        (["chat", "--config-dir", "no/such/folder"], ["no/such/folder"]),
         (["--config-dir", "no/such/folder"], ["no/such/folder"]),
-        (["Harmless", "--splitt"], ["--splitt"]),
+        (["chat", "--splitt"], ["--splitt"]),
     ],
 )
 def test_a_mistake_is_told_in_one_line(
@@ -292,8 +281,7 @@ def test_a_variant_that_cannot_be_read_or_composed_is_told_by_name(
         assert (status, len(err.splitlines())) == ((2, 1) if word else (0, 0)), err
         assert not word or (word in err and "no_such_key" in err)
     (tmp_path / "env/odd.yaml").write_text("a: [")
-    for arguments in (["odd"], []):
-        assert main(["envs", *arguments, "--config-dir", str(tmp_path)]) == 2
-        err = capsys.readouterr().err
-        assert len(err.splitlines()) == 1
-        assert "odd" in err
+    assert main(["envs", "odd", "--config-dir", str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1
+    assert "odd" in err

@@ -1,50 +1,40 @@
-"""A look into an episode, and the model's seat in it: `holdfast envs ID` and `holdfast play ID`.
+"""A look into an episode, and the model's seat in it: `holdfast envs WHAT` and `holdfast play WHAT`.
 
-A person reads what a model would and answers, with a tool call as it is written or in short:
+A person reads what a model would and answers as a model would, a tool call included:
 
-    /call send_mail to=Ada subject=Rota body="The rota is ready."
     <tool_call>
     {"name": "send_mail", "arguments": {"to": "Ada", "subject": "Rota", "body": "The rota is ready."}}
     </tool_call>
 
-Replies may as well come through a pipe; then nothing prompts, and what was said is printed with the rest.
+Replies may as well come through a pipe; then what was said is printed with the rest.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from holdfast.chat import ChatEnv, Message, Observation, Outcome, ToolCall, ToolSpec, distractor_tools, parse_reply
-from holdfast.config import MODELS, Environment, Model
+from holdfast.config import MODELS, Environment, Mixture, Model
 from holdfast.config.environment import Env, make_env
 from holdfast.look.catalogue import pair, title
 
-HELP = """\
-Type what the model would say, on as many lines as you like; a line with nothing but a dot sends it.
-  /call NAME KEY=VALUE ...  adds a tool call to the reply; values are JSON or plain text, quotes keep spaces together
-  /tools                    the tools, as JSON
-  /facts                    what the model never sees
-  /help                     this
-  /quit                     leave; so do Ctrl-C, and the end of the input
-A line that is to begin with a slash begins with two."""
 
-
-def play(environment: Environment, seed: int) -> None:
-    """Put whoever is at standard input in the model's seat, for episode `seed` and those that are asked for after it,
-    until the input ends. Raises ValueError as `opened` does."""
-    env, observation, info = opened(environment, seed)
-    print(HELP)
+def play(environment: Environment | Mixture, seed: int) -> None:
+    """Put whoever is at standard input in the model's seat, for episode `seed` and those after it, until the input
+    ends. Raises ValueError as `opened` does."""
+    env, observation, info = opened(environment.at(seed), seed)
+    print("Type what the model would say, on any number of lines. A line with only a dot sends it. Ctrl-D leaves.")
     try:
         while True:
-            print(f"\n{title(f'--- {environment.id}, episode {seed} ---')}")
+            print(f"\n{title(f'--- {environment.at(seed).id}, episode {seed} ---')}")
             _episode(env, observation, info)
-            seed = _next_seed(seed, observation, info)
-            observation, info = env.reset(seed=seed)
+            seed += 1
+            while input(title(f"An empty line goes on with episode {seed}\n")).strip():
+                pass
+            env, observation, info = opened(environment.at(seed), seed)
     except (EOFError, KeyboardInterrupt):
         print("\nGoodbye.")
 
@@ -62,176 +52,109 @@ def opened(environment: Environment, seed: int) -> tuple[Env, Observation, dict[
     return env, *env.reset(seed=seed)
 
 
-def opening(environment: Environment, seed: int, model: str = "pocket") -> Iterator[str]:
+def opening(mixture: Environment | Mixture, seed: int, model: str = "pocket") -> Iterator[str]:
     """The lines that show how an episode opens: what is known of it, then the prompt as `model` sees it, special tokens
     and all. `model` is "pocket", "smollm2", a folder or a hub id, and only its tokenizer is loaded; "none" needs no
     tokenizer and shows the messages by role."""
+    environment = mixture.at(seed)
     env, observation, info = opened(environment, seed)
     assert isinstance(env.unwrapped, ChatEnv)
     pool = distractor_tools()
-    yield f"{title('id')}           {environment.id}"
-    yield f"{title('arguments')}    {' '.join(pair(*item) for item in environment.kwargs.items()) or '(defaults)'}"
-    yield f"{title('pressure')}     {env.unwrapped.pressure}"
-    yield f"{title('family')}       {info['family']}"
-    yield f"{title('scenario')}     {info['scenario']}"
-    yield f"{title('own tools')}    {', '.join(t.name for t in observation.tools if t not in pool) or 'none'}"
-    yield f"{title('distractors')}  {', '.join(t.name for t in observation.tools if t in pool) or 'none'}"
-    yield from facts(info)
+    known = {
+        **({"mixture": f"{mixture.name}, of which this is {environment.name}"} if mixture is not environment else {}),
+        "id": environment.id,
+        "arguments": " ".join(pair(*item) for item in environment.kwargs.items()) or "(defaults)",
+        "pressure": env.unwrapped.pressure,
+        "family": info["family"],
+        "scenario": info["scenario"],
+        "own tools": ", ".join(tool.name for tool in observation.tools if tool not in pool) or "none",
+        "distractors": ", ".join(tool.name for tool in observation.tools if tool in pool) or "none",
+    }
+    yield from _rows(known)
+    yield from _facts(info)
     if model == "none":
         yield ""
-        yield from map(signature, observation.tools)
-        yield from map(said, observation.messages)
+        yield from map(_signature, observation.tools)
+        yield from map(_said, observation.messages)
         return
-    from holdfast.policy.checkpoint import tokenizer
     from holdfast.policy.render import Renderer
+    from holdfast.policy.sources import tokenizer
 
-    renderer = Renderer(tokenizer(Model(name=model) if model in MODELS[:2] else Model(name="hub", path=model)))
+    renderer = Renderer(tokenizer(Model(name=model) if model in MODELS[:-1] else Model(name="hub", path=model)))
     ids = renderer.prompt_ids(observation)
     yield title(f"\n--- what {model} sees: {len(ids)} tokens ---")
     yield renderer.decode(ids)
 
 
-def facts(info: Mapping[str, Any]) -> Iterator[str]:
-    """Lines for the facts of an episode."""
-    yield title("facts, which the model never sees")
-    width = max(map(len, info["facts"]), default=0)
-    for key, value in info["facts"].items():
-        yield f"  {key.ljust(width)}  {json.dumps(value, ensure_ascii=False, default=str)}"
-
-
-def said(message: Message) -> str:
-    """A message under its role."""
-    return f"\n{title('[' + message['role'] + ']')}\n{message['content']}"
-
-
-def signature(tool: ToolSpec) -> str:
-    """A tool in one line."""
-    return f"{tool.name}({', '.join(tool.parameters.get('properties', {}))}): {tool.description}"
-
-
 def _episode(env: Env, observation: Observation, info: Mapping[str, Any]) -> None:
     """Play one episode to its end, from its opening."""
-    for tool in observation.tools:
-        print(signature(tool))
+    _show(map(_signature, observation.tools))
+    if observation.tools:
+        first = observation.tools[0]
+        example = ToolCall(first.name, dict.fromkeys(first.parameters.get("properties", {}), "..."))
+        print(f"A tool is called as the model does it, such as\n{example.render()}")
     rewards, over, told, seen = [], False, dict[str, Any](), 0
     while not over:
-        for message in observation.messages[seen:]:
-            print(said(message))
-        reply = _reply(observation, info)
-        for trouble in parse_reply(reply).malformed:
-            print(f"(cannot be read: {trouble})")
+        _show(map(_said, observation.messages[seen:]))
+        print(title("\n[assistant], that is you"))
+        reply = _reply()
+        _show(f"(cannot be read: {trouble})" for trouble in parse_reply(reply).malformed)
         seen = len(observation.messages) + 1
         observation, reward, terminated, truncated, told = env.step(reply)
         rewards.append(float(reward))
         over = terminated or truncated
         print(title("reward"))
-        for line in _table({**told["components"], "sum": rewards[-1]}, "+"):
-            print(line)
-    for message in observation.messages[seen:]:
-        print(said(message))
+        _show(_rows(_numbers({**told["components"], "sum": rewards[-1]}, "+"), "  "))
+    _show(map(_said, observation.messages[seen:]))
     outcome: Outcome = told.get("outcome", Outcome(None, "the environment gave none"))
     value = "unscored" if outcome.value is None else "yes" if outcome.value else "no"
     print(f"{title('outcome')}  {value}{f', {outcome.reason}' if outcome.reason else ''}")
-    for line in _table(outcome.measures):
-        print(line)
-    print(f"{title('reward of the episode')}  {_number(sum(rewards), '+')}, replies: {len(rewards)}")
+    _show(_rows(_numbers(outcome.measures), "  "))
+    print(f"{title('reward of the episode')}  {sum(rewards):+.3g}, replies: {len(rewards)}")
+    _show(_facts(info))
 
 
-def _reply(observation: Observation, info: Mapping[str, Any]) -> str:
-    print(title("\n[assistant], that is you; a line with only a dot sends, /help helps"))
+def _reply() -> str:
+    """What is typed up to a line with only a dot or to the end of the input. Raises EOFError where it had ended."""
     lines: list[str] = []
-    while True:
-        try:
-            line = _line()
-        except EOFError:
-            if not lines:
-                raise
-            break  # what was said before the input ended still counts
-        if line.rstrip() == ".":
-            break
-        if not _command(line, observation, info, lines):
-            lines.append(line.removeprefix("/") if line.startswith("//") else line)
+    try:
+        while (line := input()).rstrip() != ".":
+            lines.append(line)
+    except EOFError:
+        if not lines:
+            raise
     if not sys.stdin.isatty():
-        print("\n".join(lines))
+        _show(lines)
     return "\n".join(lines)
 
 
-def _next_seed(seed: int, observation: Observation, info: Mapping[str, Any]) -> int:
-    while True:
-        print(title(f"An empty line goes on with episode {seed + 1}, a number with that one; /quit leaves"))
-        line = _line().strip()
-        if not line:
-            return seed + 1
-        if line.isascii() and line.isdigit():
-            return int(line)
-        if not _command(line, observation, info, []):
-            print(f"{line!r} is not a number")
+def _show(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
 
 
-def _line() -> str:
-    """A line of the input. Raises EOFError at its end."""
-    return input("> " if sys.stdin.isatty() and sys.stdout.isatty() else "")
+def _said(message: Message) -> str:
+    """A message under its role."""
+    return f"\n{title('[' + message['role'] + ']')}\n{message['content']}"
 
 
-def _command(line: str, observation: Observation, info: Mapping[str, Any], lines: list[str]) -> bool:
-    """Whether `line` is a command; if so, it is done. A call is added to `lines`."""
-    found = re.fullmatch(r"/(\w+)(?:\s+(.*))?", line.rstrip())
-    if found is None:
-        return False
-    if found[1] == "quit":
-        raise EOFError
-    if found[1] == "help":
-        print(HELP)
-    elif found[1] == "tools":
-        for tool in observation.tools:
-            print(json.dumps(vars(tool), ensure_ascii=False, indent=2))
-    elif found[1] == "facts":
-        for row in facts(info):
-            print(row)
-    elif found[1] == "call":
-        try:
-            lines.append(call(found[2] or "", observation.tools).render())
-        except ValueError as error:
-            print(f"no call: {error}")
-        else:
-            if sys.stdin.isatty():  # else the whole reply is printed
-                print(lines[-1])
-    else:
-        print(f"there is no command /{found[1]}; there are /call, /tools, /facts, /help and /quit")
-    return True
+def _signature(tool: ToolSpec) -> str:
+    """A tool in one line."""
+    return f"{tool.name}({', '.join(tool.parameters.get('properties', {}))}): {tool.description}"
 
 
-def call(text: str, tools: Sequence[ToolSpec]) -> ToolCall:
-    """The call that "NAME KEY=VALUE ..." is short for; nothing says that there is such a tool.
-
-    A value is JSON, or else plain text; always text where the tool's schema says string. Raises ValueError for quotes
-    that do not close and for a word that is not KEY=VALUE.
-    """
-    name, *words = shlex.split(text) or [""]
-    if not name:
-        raise ValueError("/call NAME KEY=VALUE ...")
-    schemas = {tool.name: tool.parameters.get("properties", {}) for tool in tools}.get(name, {})
-    arguments = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not (key and equals):
-            raise ValueError(f"{word!r} is not KEY=VALUE; spaces in a value need quotes around it")
-        arguments[key] = value if schemas.get(key, {}).get("type") == "string" else _value(value)
-    return ToolCall(name, arguments)
+def _facts(info: Mapping[str, Any]) -> Iterator[str]:
+    yield title("facts, which the model never sees")
+    facts = {key: json.dumps(value, ensure_ascii=False, default=str) for key, value in info["facts"].items()}
+    yield from _rows(facts, "  ")
 
 
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+def _rows(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """Names and values in two columns."""
+    width = max(map(len, values), default=0)
+    for name, value in values.items():
+        yield f"{indent}{name.ljust(width)}  {value}"
 
 
-def _table(numbers: Mapping[str, float], sign: str = "") -> Iterator[str]:
-    width = max(map(len, numbers), default=0)
-    for name, number in numbers.items():
-        yield f"  {name.ljust(width)}  {_number(number, sign)}"
-
-
-def _number(number: float, sign: str) -> str:
-    return f"{number:{sign}.3g}" if number else "0"  # of which there would be two kinds else
+def _numbers(values: Mapping[str, float], sign: str = "") -> dict[str, str]:
+    return {name: f"{value:{sign}.3g}" if value else "0" for name, value in values.items()}  # there are 0.0 and -0.0
