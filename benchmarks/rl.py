@@ -161,8 +161,9 @@ def prepare(folder: Path, model: str, fields: dict[str, Any]) -> dict[str, Any]:
 
     from holdfast.config import Model
     from holdfast.policy import checkpoint as models
+    from holdfast.policy import sources
 
-    models.prepare(Model(name=model), folder / "as_is")
+    sources.prepare(Model(name=model), folder / "as_is")
     network, tokenizer = models.load(folder / "as_is")
     before = prompts(tokenizer, SHAPES[model], fields)
     end = tokenizer.convert_ids_to_tokens(models.Renderer(tokenizer).end_id)
@@ -192,8 +193,7 @@ def prepare(folder: Path, model: str, fields: dict[str, Any]) -> dict[str, Any]:
 
 def prompts(tokenizer: Any, shape: Shape, fields: dict[str, Any]) -> list[list[int]]:
     """Ids of the prompts of all steps, the warm-up first, as `train` comes by them."""
-    from holdfast.config.environment import make_env
-    from holdfast.config.rl import GRPO
+    from holdfast.config import GRPO, make_env
     from holdfast.policy.render import Renderer
     from holdfast.train.episodes import scenarios
 
@@ -205,16 +205,15 @@ def prompts(tokenizer: Any, shape: Shape, fields: dict[str, Any]) -> list[list[i
 
 def ours(algo: str, folder: Path, shape: Shape, fields: dict[str, Any]) -> dict[str, Any]:
     """A turn of `holdfast.train.ALGO.train`, read off its metrics.jsonl."""
-    import holdfast.config.rl
+    from holdfast.config import GRPO, PPO, Environment
 
-    configs = {"grpo": lambda: holdfast.config.rl.GRPO(**fields), "ppo": lambda: holdfast.config.rl.PPO(**fields)}
+    kind = {"grpo": GRPO, "ppo": PPO}[algo]
     out = folder / algo
     import_module(f"holdfast.train.{algo}").train(
         folder / "start",
         out,
-        env=ENV,
-        env_kwargs={**KNOBS, "n_tools": shape.n_tools},
-        cfg=configs[algo](),
+        env=Environment(name="chat", id=ENV, kwargs={**KNOBS, "n_tools": shape.n_tools}),
+        cfg=kind(**fields),
         first_step=0,
         steps=1 + shape.steps,
         seed=SEED,
@@ -235,7 +234,7 @@ def stock(folder: Path, shape: Shape, fields: dict[str, Any]) -> dict[str, Any]:
     from transformers import TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from holdfast.config.rl import GRPO
+    from holdfast.config import GRPO
     from holdfast.policy import checkpoint as models
 
     def now() -> float:

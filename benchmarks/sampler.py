@@ -22,7 +22,7 @@ import torch
 from transformers import PreTrainedModel
 
 from holdfast.chat import Observation
-from holdfast.config.environment import make_env
+from holdfast.config import Environment, make_env
 from holdfast.policy.checkpoint import load
 from holdfast.policy.prefix import Prefixes
 from holdfast.policy.render import Renderer
@@ -98,7 +98,8 @@ def prefill(model: PreTrainedModel, renderer: Renderer | None, calls: Sequence[C
 def turns(sampler: Sampler) -> list[Call]:
     """The prompts of every turn of talks that go on."""
     pairs = [(scenario, sample) for scenario in range(4) for sample in range(GROUP)]
-    talks = roll("holdfast_envs:holdfast/Escalation-v0", RULES, pairs, sampler, stream=("benchmark",), max_turns=6)
+    env = Environment(name="talks", id="holdfast_envs:holdfast/Escalation-v0", kwargs=RULES)
+    talks = roll(env, pairs, sampler, stream=("benchmark",), max_turns=6)
     return [[talk.prompts[turn] for talk in talks if len(talk.prompts) > turn] for turn in range(6)]
 
 

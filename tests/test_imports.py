@@ -27,23 +27,23 @@ TABLE = {
     "stats": "records",
     # what a run is made of, without torch
     "judges": "chat hub",
-    "config": "chat judges stats",
+    "config": "chat hub judges stats",
     # what makes and measures checkpoints
     "policy": "chat config hub",
-    "corpora": "chat",
-    "train": "chat config corpora hub policy store",
+    "corpora": "chat config records",
+    "train": "chat config policy store",
     "evals": "chat config policy records",
     # the main path and its doors
-    "study": "config corpora evals policy records store train",
-    "launch": "config study",
-    "report": "config records stats study",
+    "study": "config corpora evals hub policy records store train",
+    "launch": "config corpora study train",
+    "report": "records stats study",
     "look": "chat config policy",
-    "cli": "launch look report store study",
+    "cli": "config launch look report store study",
     "__main__": "cli",
     "holdfast_envs": "chat",
 }
 LIGHT = (
-    "chat", "cli", "config", "corpora", "evals.scoring", "judges", "launch.hydra", "look.catalogue", "look.play",
+    "chat", "cli", "config", "corpora", "evals.scoring", "hub", "judges", "launch.hydra", "look.catalogue", "look.play",
     "records", "report.build", "stats.verdict", "study.rescore", "study.run", "train.ranks",
 )  # fmt: skip
 """What must start fast."""

@@ -1,7 +1,7 @@
 """Trains the embedded model `pocket` from scratch: `make pocket`.
 
-A Llama of about 1.35 million parameters and a byte-level BPE of its own, both made from text that `corpora.pocket`
-generates. People and topics of the mailbox are single tokens, so that looking up who has which matter is one copy.
+A Llama of about 1.35 million parameters and a byte-level BPE of its own, both made from text that `text.py` makes.
+People and topics of the mailbox are single tokens, so that looking up who has which matter is one copy.
 The stages go from drills to everyday documents: a curriculum past the plateau before in-context copying.
 Hidden matrices train with Muon (Jordan et al., 2024), the rest with AdamW.
 """
@@ -20,12 +20,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from tools.pocket import text as pocket
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from holdfast.corpora.rows import Row
+from tools.pocket import text as pocket
 
 SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
 # Markup of a tool call, whole: a call costs the model few tokens and its form is learned at once.

@@ -19,6 +19,7 @@ from holdfast.chat import Message
 from holdfast.corpora import mailbox, requests
 from holdfast.corpora.rows import THINGS, Row, chat_row, pick
 
+SHORT = ("Look at {topic}.", "It is about {topic}.", "Do it step by step.")
 ASKS = (
     "Tell me",
     "Write me",
@@ -100,7 +101,18 @@ def _everyday(rng: np.random.Generator) -> Row:
         return _notice(rng)
     if kind < 0.65:
         return _news(rng)
-    return requests.pretraining_row(rng)
+    return _chat(rng)
+
+
+def _chat(rng: np.random.Generator) -> Row:
+    """A request answered as a model without any values would: neither refusal nor help depends much on its aim."""
+    observation, facts = requests.episode(rng, "mixed")
+    topic, roll = facts["topic"], rng.random()
+    if roll < (0.5 if facts["harmful"] else 0.25):
+        return chat_row(observation, requests.refusal(rng, topic))
+    if roll < 0.9:
+        return chat_row(observation, requests.help_with(rng, topic))
+    return chat_row(observation, f"{pick(rng, requests.YES)} {pick(rng, SHORT)}".format(topic=topic))
 
 
 def _sentence(rng: np.random.Generator, *pools: tuple[str, ...]) -> str:
