@@ -188,9 +188,9 @@ def _split(words: Sequence[str]) -> tuple[str, list[str]]:
 def store(options: argparse.Namespace) -> int:
     """`holdfast store`"""
     from holdfast.store import Store, read_manifest
-    from holdfast.study.folder import StudyFolder
+    from holdfast.study.folder import StudyFolder, store_of
 
-    stages = Store(StudyFolder(options.runs / "any").store)
+    stages = Store(store_of(options.runs))
     if options.action == "verify":
         problems = stages.verify()
         for line in problems:

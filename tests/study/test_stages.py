@@ -117,7 +117,7 @@ def test_a_checkpoint_is_loaded_once_for_all_its_evals_and_its_kl(
     stages = stages_of(tmp_path)
     start = stored(stages, checkpoint)
     here = stages.get("grpo", "copy", {}, start, lambda out: _copy(start.path, out))
-    loads, sums = counted(monkeypatch, "load"), counted(monkeypatch, "_sum")
+    loads, sums = counted(monkeypatch, "load"), counted(monkeypatch, "file_sum")
     subject = Subject(here, "float32")
     for cfg in stages.arm.evals:
         entry = stages.evaluate(cfg, subject, 1)

@@ -24,7 +24,7 @@ from gymnasium.envs.registration import load_env_creator
 from holdfast import judges
 from holdfast.chat import ChatEnv, Observation, knobs
 from holdfast.config.checks import check_name, within
-from holdfast.config.source import code_of, file_of
+from holdfast.config.source import code_of, file_of, file_sum
 
 Env: TypeAlias = gymnasium.Env[Observation, str]
 
@@ -98,8 +98,7 @@ def source_of(env_id: str, kwargs: Mapping[str, Any]) -> str:
         paths += env.sources
         digest.update(json.dumps(dict(env.revisions), sort_keys=True).encode())
     for path in paths:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(bytes.fromhex(file_sum(path)))
     return digest.hexdigest()
 
 

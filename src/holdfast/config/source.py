@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import sys
 from importlib.util import resolve_name
 from pathlib import Path
@@ -33,3 +34,9 @@ def code_of(module: str, package: str | None = None) -> set[str]:
 def file_of(module: str) -> Path:
     """Where a loaded module comes from."""
     return Path(str(sys.modules[module].__file__))
+
+
+def file_sum(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

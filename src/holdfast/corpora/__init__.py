@@ -20,7 +20,7 @@ import numpy as np
 from holdfast.chat import ToolSpec
 from holdfast.config import find_corpus, source_of
 from holdfast.config.install import function_of
-from holdfast.config.source import code_of, file_of
+from holdfast.config.source import code_of, file_of, file_sum
 from holdfast.records import read_rows
 
 _TOOL = {spec.name for spec in fields(ToolSpec)}
@@ -48,8 +48,7 @@ def source(corpus: str) -> str:
     """
     found = find_corpus(corpus)
     if isinstance(found, Path):
-        with found.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sum(found)
     own, _ = function_of(corpus)
     digest = hashlib.sha256()
     for module in sorted(code_of(own, __name__ if own.startswith(f"{__name__}.") else None)):

@@ -59,17 +59,20 @@ def launch(
         _hydra(sweep, lambda cfg: print(f"---\n{OmegaConf.to_yaml(cfg)}", end=""))
         return Launched([], [])
     adaptive = any("hydra/sweeper" in word for word in overrides)  # whose next job may depend on the last
+    inits = options("init", folders)
     if not adaptive:
         arms: dict[str, tuple[Arm, Job, Mapping[str, Any]]] = {}
         plainly = [word for word in sweep if not word.lstrip("+~").startswith(("hydra/launcher", "hydra.launcher"))]
         _hydra([*plainly, "hydra/launcher=basic"], lambda cfg: _told(lambda: check(cfg, arms)))
-        _told(lambda: check_controls(arms.values(), options("init", folders)))
+        _told(lambda: check_controls(arms.values(), inits))
     with tempfile.TemporaryDirectory(prefix="holdfast-") as scratch:
         journal = Path(scratch) / "jobs"  # a file, as joblib's jobs are in other processes
 
         def job(cfg: DictConfig) -> None:
             if adaptive:
-                _told(lambda: check(cfg, {}))
+                alone: dict[str, tuple[Arm, Job, Mapping[str, Any]]] = {}
+                _told(lambda: check(cfg, alone))
+                _told(lambda: check_controls(alone.values(), inits))
             folder, status = _run_arm(cfg)
             with journal.open("a", encoding="utf-8") as file:
                 file.write(json.dumps([str(folder.path), status]) + "\n")

@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
+from holdfast.config.source import file_sum
 from holdfast.hub import from_safetensors, in_one_line, is_id
 from holdfast.policy.render import Renderer
 
@@ -97,16 +98,11 @@ def fingerprint(folder: Path, sums: Mapping[str, str] | None = None) -> str:
     `sums` are the SHA-256 of files in the folder by name, where they are known. Raises ValueError if it has no weights.
     """
     if sums is None:
-        sums = {path.name: _sum(path) for path in folder.glob("*.safetensors")}
+        sums = {path.name: file_sum(path) for path in folder.glob("*.safetensors")}
     lines = [f"{sums[name]}  {name}\n" for name in sorted(sums) if name.endswith(".safetensors")]
     if not lines:
         raise ValueError(f"{folder}: no safetensors weights there")
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
-
-
-def _sum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

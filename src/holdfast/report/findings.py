@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -154,7 +154,8 @@ def _finished(folder: ArmFolder, evals: Mapping[str, str]) -> Finished:
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise ValueError(f"{path}: seed must be an integer, not {seed!r}")
     stages = config["curriculum"] if isinstance(config["curriculum"], list) else [0]
-    if not all(isinstance(part, dict) and isinstance(part.get("name"), str) for part in _parts(config, stages)):
+    parts = (config["model"], config["init"], *stages)
+    if not all(isinstance(part, dict) and isinstance(part.get("name"), str) for part in parts):
         raise ValueError(f"{path}: model, init and each stage of the curriculum must have a name")
     records = folder.records()
     for line, record in enumerate(records, 1):
@@ -167,10 +168,6 @@ def _finished(folder: ArmFolder, evals: Mapping[str, str]) -> Finished:
     return Finished(
         name=name, group=group, seed=seed, config=config, records=records, done=folder.done(), folder=folder
     )
-
-
-def _parts(config: Mapping[str, Any], stages: Sequence[Any]) -> Iterator[Any]:
-    yield from (config["model"], config["init"], *stages)
 
 
 def _controls(first: Mapping[str, Finished]) -> dict[str, str]:

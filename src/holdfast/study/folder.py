@@ -24,13 +24,17 @@ _FOR_READERS = ("name", "group", "conditions", "recipe", "grid")
 """What arm.yaml holds beside the arm: known when it was launched, and written down for the report."""
 
 
+def store_of(runs: Path) -> Path:
+    """The store of finished stages, which all studies in the folder `runs` share."""
+    return runs / "store"
+
+
 class StudyFolder:
     """The folder of a study."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.store = path.parent / "store"
-        """The store of finished stages, shared by the studies beside this one."""
+        self.store = store_of(path.parent)
         self.report = path / "report"
 
     def arms(self) -> list[ArmFolder]:
@@ -97,8 +101,8 @@ class ArmFolder:
         arm: Arm = build({key: value for key, value in plain.items() if key not in _FOR_READERS})
         return arm
 
-    def check_config(self, arm: Arm, plain: Mapping[str, Any]) -> dict[str, Any]:
-        """What arm.yaml is to hold: `plain` is what `arm` was built from.
+    def check_config(self, arm: Arm, plain: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What arm.yaml is to hold, None where a finished arm's does. `plain` is what `arm` was built from.
 
         A finished arm may be given further steps. Raises ValueError if it differs in anything else.
         """
@@ -107,7 +111,9 @@ class ArmFolder:
         if self.finished:
             old = read_mapping(self.path / "arm.yaml", ())
             difference = first_difference(old, new)
-            if difference and not _extends(old, new):
+            if difference is None:
+                return None
+            if not _extends(old, new):
                 _refuse(self.path / "arm.yaml", *difference)
         return new
 
@@ -117,11 +123,9 @@ class ArmFolder:
         Raises what `check_config` does.
         """
         new = self.check_config(arm, plain)
-        if self.finished:
-            if read_mapping(self.path / "arm.yaml", ()) == new:
-                return
-            (self.path / "done.json").unlink()
-        write_yaml(self.path / "arm.yaml", new)
+        if new is not None:
+            (self.path / "done.json").unlink(missing_ok=True)
+            write_yaml(self.path / "arm.yaml", new)
 
     def records(self) -> list[Record]:
         """records.jsonl. Raises ValueError, naming the file and line, for what is no record."""

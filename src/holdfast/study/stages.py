@@ -10,7 +10,6 @@ What is heavy is imported where a stage is made: an arm that finds all in the st
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast import corpora
 from holdfast.config import Arm, Divergence, Eval, Install, Model, Stage
+from holdfast.config.source import file_sum
 from holdfast.hub import pinned
 from holdfast.records import read_rows, write_records, write_rows
 from holdfast.store import Entry, Store, disk_errors, read_manifest
@@ -129,10 +129,7 @@ class Stages:
 def _source(model: Model) -> dict[str, Any]:
     """What a starting point is made from: the files of a folder and the commit of a hub id, as names stay."""
     folder = Path(model.path).expanduser() if model.path else Path(__file__).parents[1] / "policy" / model.name
-    sums = {}
-    for path in sorted(path for path in folder.glob("*") if path.is_file()):
-        with path.open("rb") as file:
-            sums[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    sums = {path.name: file_sum(path) for path in sorted(folder.glob("*")) if path.is_file()}
     commit = pinned(model.path, model.revision) if model.path else None
     return {"name": model.name, "path": model.path, "files": sums, "commit": commit}
 
