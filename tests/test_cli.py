@@ -117,6 +117,7 @@ def test_a_wrong_command_line_is_told_in_one_line(
         (["algo.prompts_per_step=100000000000000"], ["prompts_per_step", "1000000"]),
         (["budget.sft.corpus=tests.letterz:rows"], ["corpus", "tests.letterz:rows"]),
         (["control=nosuch"], ["control", "advice, generic", "'nosuch'"]),
+        (["-m", "hydra/sweeper=basic", "control=nosuch"], ["control", "advice, generic", "'nosuch'"]),
         (["seed=4294967296"], ["seed", "4294967295", "4294967296"]),
         (["algo.lr=inf"], ["algo", "lr", "finite", "inf"]),
         (["budget.prior.lr=inf"], ["lr", "finite", "inf"]),
