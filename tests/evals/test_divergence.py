@@ -74,7 +74,8 @@ def measure(model: Any, start: Any, renderer: Renderer, **changes: Any) -> dict[
 
 def test_equal_weights_have_a_divergence_of_exactly_zero(renderer: Renderer, tmp_path: Path) -> None:
     models.save(make(renderer, 0), renderer.tokenizer, tmp_path)
-    result = measure(make(renderer, 0), models.load(tmp_path)[0], renderer)
+    start, _ = models.load(tmp_path)
+    result = measure(make(renderer, 0).to(start.device), start, renderer)
     assert {key: result[key] for key in result if key.startswith("kl")} == {
         "kl_token": 0,
         "kl_token_se": 0,

@@ -64,9 +64,14 @@ def model(request: pytest.FixtureRequest, checkpoint: Path) -> PreTrainedModel:
     return plain(request.param, checkpoint)
 
 
+def ids(model: PreTrainedModel) -> Tensor:
+    return IDS.to(model.device)
+
+
 def logits(model: PreTrainedModel) -> Tensor:
+    """On the CPU: a model that was loaded may be on another device than one that was made."""
     with torch.no_grad():
-        return model(IDS).logits
+        return model(ids(model)).logits.cpu()
 
 
 def trainable(model: PreTrainedModel) -> dict[str, Tensor]:
@@ -79,7 +84,7 @@ def shaken(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in trainable(model).values():
-            parameter.normal_(0, 0.1, generator=generator)
+            parameter.copy_(torch.empty(parameter.shape).normal_(0, 0.1, generator=generator))
     return model
 
 
@@ -112,7 +117,7 @@ def test_a_layer_adds_twice_b_a(checkpoint: Path) -> None:
     model = shaken(plain("llama", checkpoint))
     layer = model.model.layers[0].self_attn.q_proj
     a, b = (parameter.detach() for parameter in layer.parameters() if parameter.requires_grad)
-    x = torch.linspace(-1, 1, 32)
+    x = torch.linspace(-1, 1, 32, device=model.device)
     with torch.no_grad():
         torch.testing.assert_close(layer(x), layer.base_layer(x) + 2 * (b @ (a @ x)))  # alpha / rank = 2 rank / rank
 
@@ -136,7 +141,7 @@ def test_adamw_trains_the_adapters_and_nothing_else(model: PreTrainedModel) -> N
     optimizer = torch.optim.AdamW(trainable(model).values(), lr=0.02)
     losses = []
     for _ in range(20):
-        loss = model(IDS, labels=IDS).loss
+        loss = model(ids(model), labels=ids(model)).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -152,7 +157,7 @@ def test_gradients_are_those_of_the_plain_model_by_the_chain_rule(checkpoint: Pa
     other.load_state_dict(lora.merged(adapted))
     for each in (adapted, other):
         each.double()
-        each(IDS, labels=IDS).loss.backward()
+        each(ids(each), labels=ids(each)).loss.backward()
     layer = adapted.model.layers[1].mlp.down_proj
     a, b = (parameter for parameter in layer.parameters() if parameter.requires_grad)
     slope = other.model.layers[1].mlp.down_proj.weight.grad
@@ -227,9 +232,9 @@ def test_the_start_policy_is_there_while_the_adapters_are_disabled(model: PreTra
 def test_a_loss_may_hold_both_policies(checkpoint: Path) -> None:
     # As a penalty on KL to the start does: the gradient reaches the adapters through the one and not the other.
     model = shaken(plain("llama", checkpoint))
-    logps = model(IDS).logits.log_softmax(-1)
+    logps = model(ids(model)).logits.log_softmax(-1)
     with torch.no_grad(), lora.disabled(model):
-        start = model(IDS).logits.log_softmax(-1)
+        start = model(ids(model)).logits.log_softmax(-1)
     (logps.exp() * (logps - start)).sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in trainable(model).values())
 
@@ -259,7 +264,7 @@ def test_the_sampler_samples_from_the_adapted_model(checkpoint: Path, tmp_path: 
     assert adapted != start
     assert draw(model, rows=3) == adapted, "a sample depends on its batch"
     model.save_pretrained(tmp_path, state_dict=lora.merged(model))
-    assert draw(LlamaForCausalLM.from_pretrained(tmp_path).eval()) == adapted
+    assert draw(LlamaForCausalLM.from_pretrained(tmp_path).eval().to(model.device)) == adapted
     with lora.disabled(model):
         assert draw(model) == start
 

@@ -136,7 +136,8 @@ def check(cfg: RL, start: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert (batch["completion_mask"] != batch["model_mask"]).any()
     *_, line = (json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines())
     assert (line["clip"] > 0) == (len(step.updates) > 1)  # the first is on policy
-    model, head = models.load(start, "float32")[0], nn.Linear(32, 1)
+    model, _ = models.load(start, "float32")
+    head = nn.Linear(32, 1).to(model.device)
     with torch.no_grad():
         firsts = [row_scores(model, head, batch, row)[0] for row in range(cfg.episodes)]
         put(step.updates[0][0], model, head)

@@ -290,7 +290,7 @@ def test_advantages_are_those_of_the_paper(
     def spy(self: Any, inputs: Any) -> Any:
         batch = own(self, inputs)
         rewards = torch.tensor([sum(episode.rewards) for episode in self.rollout.episodes]).view(-1, 8)
-        seen.append((rewards, batch["advantages"].view(-1, 8)))
+        seen.append((rewards, batch["advantages"].view(-1, 8).cpu()))
         return batch
 
     monkeypatch.setattr(grpo.GroupLearner, "_generate_and_score_completions", spy)
@@ -375,13 +375,14 @@ def test_sharing_a_prompt_gives_the_scores_and_the_gradient_of_every_row_alone(c
     for i in range(4):
         ids[i, 10 - len(prompts[i]) : 10 + len(said[i])] = torch.tensor(prompts[i] + said[i])
         mask[i, 10 - len(prompts[i]) : 10 + len(said[i])] = 1
+    ids, mask, weights = (x.to(model.device) for x in (ids, mask, torch.arange(1.0, 25.0).view(4, 6)))
     logps, entropies = completion_scores(model, ids, mask, 6, temperature=0.7, share=True)
-    weights = torch.arange(1.0, 25.0).view(4, 6)
     shared = torch.autograd.grad((logps * weights).sum(), list(model.parameters()))
 
-    expected, total = torch.zeros(4, 6), torch.zeros(())
+    expected, total = torch.zeros_like(weights), torch.zeros_like(weights[0, 0])
     for i in range(4):
-        logits = model(torch.tensor([prompts[i] + said[i]])).logits[0, len(prompts[i]) - 1 : -1] / 0.7
+        alone_ids = torch.tensor([prompts[i] + said[i]], device=model.device)
+        logits = model(alone_ids).logits[0, len(prompts[i]) - 1 : -1] / 0.7
         alone = logits.log_softmax(-1)
         expected[i, : len(said[i])] = -(alone.exp() * alone).sum(-1).detach()
         chosen = alone[range(len(said[i])), said[i]]
@@ -422,7 +423,7 @@ def test_casting_weights_once_draws_what_autocast_draws_and_leaves_the_weights_a
 
     def draw() -> Any:
         sampler = Sampler(model, Renderer(tokenizer), max_new_tokens=12)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(model.device.type, torch.bfloat16):
             return sampler.sample([[7, 8, 9, 10]], [[("t", i) for i in range(8)]])
 
     cast_again = draw()
@@ -461,7 +462,7 @@ def test_a_reply_is_scored_with_the_log_probability_it_was_sampled_with(checkpoi
     sampler = Sampler(model, Renderer(tokenizer), max_new_tokens=5, temperature=0.7)
     env = Environment(name="test", id=ENV, kwargs={"turns": 2})
     (episode,) = roll(env, [(3, 0)], sampler, stream=("t",), max_turns=2)
-    ids = torch.tensor([[*episode.prompt_ids, *episode.completion_ids]])
+    ids = torch.tensor([[*episode.prompt_ids, *episode.completion_ids]], device=model.device)
     logps = (model(ids).logits[0] / 0.7).log_softmax(-1)
     at = [len(episode.prompt_ids) + i for i, written in enumerate(episode.completion_mask) if written]
     sampled = [logprob for reply in episode.replies for logprob in reply.logprobs]
