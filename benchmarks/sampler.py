@@ -53,8 +53,9 @@ def main() -> None:
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
         with torch.inference_mode():
             out = model.generate(
-                input_ids=ids, attention_mask=mask, do_sample=True, top_k=0, num_return_sequences=GROUP,
-                max_new_tokens=NEW_TOKENS, eos_token_id=end, pad_token_id=tokenizer.pad_token_id,
+                input_ids=ids.to(model.device), attention_mask=mask.to(model.device), do_sample=True, top_k=0,
+                num_return_sequences=GROUP, max_new_tokens=NEW_TOKENS, eos_token_id=end,
+                pad_token_id=tokenizer.pad_token_id,
             )  # fmt: skip
         new = out[:, width:]
         return int((new != tokenizer.pad_token_id).sum())
@@ -73,6 +74,8 @@ def compare(contenders: dict[str, Callable[[], int]], unit: str) -> None:
         for name, run in contenders.items():
             start = time.perf_counter()
             tokens = run()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             speeds[name] = max(speeds.get(name, 0.0), tokens / (time.perf_counter() - start))
     for name, speed in speeds.items():
         print(f"{name:10} {speed:8.0f} {unit}/s")
