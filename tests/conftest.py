@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before torch is imported anywhere. More threads than quiet cores make small models slower, not faster.
@@ -82,3 +83,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint")
     save(LlamaForCausalLM(config), tokenizer, folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def cpu_only() -> Iterator[None]:
+    """Has `load` and training leave a GPU alone, for what is compared with processes on the CPU."""
+    with pytest.MonkeyPatch.context() as machine:
+        machine.setattr("torch.cuda.is_available", lambda: False)
+        yield

@@ -37,6 +37,8 @@ LR = 1e-2
 LIMITS = (12, 3)  # new tokens, of rank 0 and 1: so many forward passes more or less
 PROMPT = [7, 8, 9, 10]
 
+pytestmark = pytest.mark.usefixtures("cpu_only")
+
 
 def batch(step: int) -> Tensor:
     """Token ids (2, 16), a row to each rank."""
@@ -120,7 +122,8 @@ def ranks(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which two processes leave what they found."""
     out = tmp_path_factory.mktemp("ranks")
     source = str(Path(models.__file__).parents[2])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])}
+    path = os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""}
     running = [
         subprocess.Popen(
             [sys.executable, __file__, str(rank), str(checkpoint), str(out)],

@@ -162,11 +162,11 @@ class Learner(GRPOTrainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         groups = [{"params": parameters, "lr": rate} for parameters, rate, _ in self.rates()]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=self.cfg.weight_decay)
-        if self.resume is not None:
-            load_moments(self.optimizer, self.model, self.resume)
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        if self.resume is not None:  # only now: under FSDP2 the optimiser got other parameters since it was made
+            load_moments(self.optimizer, self.model, self.resume)
         done = self.rollout.first_step * self.cfg.updates * self.cfg.minibatches
         factors = [lambda update, factor=factor: factor(done + update) for *_, factor in self.rates()]
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factors)
