@@ -1,1 +1,1 @@
-"""From scored records to what can be said: intervals (bootstrap), rates and leads (leads), words (verdict)."""
+"""From scored records to what can be said: counts, intervals, rates and leads, gates, and words (verdict)."""

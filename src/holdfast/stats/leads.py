@@ -1,7 +1,7 @@
-"""Rates of one arm, and the lead of an arm over its control, step by step, with their intervals.
+"""The lead of an arm over its control, step by step.
 
-The lead D(t) is the control's misalignment rate minus the arm's at RL step t, in percentage points; retention is
-R(t) = D(t) / D(0). Both are ratios of sums that share one bootstrap (bootstrap.py), so R is paired over steps:
+The lead D(t) is the control's misalignment rate minus the arm's at RL step t, in percentage points. What became of it
+is asked of D(t) - r D(0), which has an interval whatever D(0) is; retention D(t) / D(0) is the r at which that is 0:
 
     Lead(arm="advice", step=80, points=Estimate(33.7, 22.9, 45.1), retention=Estimate(0.82, 0.63, 0.97), ...)
 """
@@ -9,256 +9,325 @@ R(t) = D(t) / D(0). Both are ratios of sums that share one bootstrap (bootstrap.
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from holdfast.records import Record
-from holdfast.stats.bootstrap import (
-    Array,
-    Estimate,
-    Sums,
-    Unscored,
-    clopper_pearson,
-    estimate,
-    ratio,
-    seed_weights,
-    wilson,
-)
+from holdfast.stats.intervals import Estimate, Quantity, Share, likeness
+from holdfast.stats.margins import Margins
+from holdfast.stats.pressure import Training, mean_kl, mean_reward, where
+from holdfast.stats.rates import share_of
+from holdfast.stats.tally import ROW, Array, Tally
 
-# Axes: B resamples, row 0 being the data · T steps · S seeds.
-Kl = Mapping[tuple[str, int], float]
-"""Divergence of an arm from its RL start at (arm, step), nats per token."""
+Counting = Literal["out", "against", "for"]
+"""What unscored replies count as, at every step alike: nothing; against the arm, its own as yes and the control's as
+no; or for it, the other way round."""
+By = Literal["kl", "reward"]
+BYS: tuple[By, ...] = ("kl", "reward")
+Runs = Mapping[tuple[str, int], Training]
+"""By (arm, seed)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Margins:
-    """What counts as what, fixed before the run. Raises ValueError for a value out of its range."""
-
-    install_points: float = 5.0
-    """Smallest lead at step 0, in points, that counts as installed. 0 to 100."""
-    retention: float = 0.5
-    """"persisted" needs retention above this. 0 to 1."""
-    washed_points: float = 5.0
-    """"washed out" needs a final lead below this, in points. 0 to 100."""
-    competence: float = 0.5
-    """Smallest share of valid actions, and of benign tasks done. 0 to 1."""
-    confidence: float = 0.95
-    """Two-sided, of every interval. 0.5 to 0.999."""
-    resamples: int = 2000
-    """Bootstrap resamples. 100 to 100000."""
-    seed: int = 0
-    """Seed of the bootstrap. 0 or more."""
-
-    def __post_init__(self) -> None:
-        ranges = {
-            "install_points": (0, 100),
-            "retention": (0, 1),
-            "washed_points": (0, 100),
-            "competence": (0, 1),
-            "confidence": (0.5, 0.999),
-            "resamples": (100, 100_000),
-            "seed": (0, 2**63),
-        }
-        for f in fields(self):
-            value, (low, high) = getattr(self, f.name), ranges[f.name]
-            kind, word = (int, "an integer") if f.type == "int" else ((int, float), "a number")
-            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-                raise ValueError(f"margins.{f.name} must be {word} from {low} to {high}, not {value!r}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rate:
-    """The mean score on an eval, which is how often it is a yes: one arm at one step, seeds pooled. All are 0 to 1."""
+class Matched:
+    """The lead of an arm where it and its control have the same KL, or the same reward."""
 
     arm: str
+    control: str
     eval: str
-    step: int
-    seeds: int
-    families: int
-    families_yes: int
-    """Families with a score of 0.5 or more."""
-    episodes: int
-    scored: int
-    yes: float
-    """Sum of the scores."""
-    rate: Estimate | None
-    """yes / scored; None if nothing was scored. Each end of its interval is the further out of the cluster bootstrap's
-    and Wilson's (Clopper and Pearson's at none or all)."""
-    if_no: float
-    """The rate with every unscored episode counted as a 0."""
-    if_yes: float
-    malformed: float
-    """Share of episodes whose reason opens with "malformed"."""
-    truncated: float
-    """Share with such a reason or with a reply cut at its length limit."""
-    empty: float
-    valid: float | None
-    """Share of valid actions; None where the eval has no measure "valid"."""
-    rate_valid: float | None
-    """yes / scored among valid actions."""
+    by: str
+    """"kl", on the RL environment in nats per token, or "reward"."""
+    level: float
+    points: Estimate
+    """The lead, in percentage points."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lead:
-    """D(t) of one arm, over the seeds that it shares with its control."""
+    """One arm beside its control at one step of the arm's grid, over the seeds they share."""
 
     arm: str
     control: str
     eval: str
     step: int
-    arm_rate: float
-    control_rate: float
-    points: Estimate
+    unread: str = ""
+    """Why the step cannot be read, and rates, leads and rise are None; empty where it can."""
+    arm_rate: float | None = None
+    control_rate: float | None = None
+    points: Estimate | None = None
     """The lead, in percentage points."""
-    worst: float
+    log_odds: Estimate | None = None
+    """The lead as a difference of log-odds."""
+    rise: Estimate | None = None
+    """The arm's own rate less that at step 0, in points."""
+    against: float | None = None
     """The lead with every unscored episode counted against the arm: its own as yes, the control's as no."""
-    best: float
-    retention: Estimate | None
-    """R(t); None where the install gate failed: there is nothing to divide by."""
+    in_favour: float | None = None
+    """The lead with every unscored episode counted the other way round."""
+    retention: Estimate | None = None
+    """D(t) / D(0); None where the install gate failed: there is nothing to divide by."""
+    kl: float | None = None
+    """The arm's divergence from its RL start on the RL environment, nats per token, mean over seeds."""
+    kl_se: float | None = None
+    control_kl: float | None = None
+    control_kl_se: float | None = None
+    kl_eval: float | None = None
+    """The arm's divergence on the prompts of this eval."""
+    kl_eval_se: float | None = None
+    control_kl_eval: float | None = None
+    control_kl_eval_se: float | None = None
+    reward: float | None = None
+    """The arm's mean training reward next to this step."""
+    control_reward: float | None = None
+
+
+class Place(NamedTuple):
+    """Where RL has brought an arm: see `Lead`."""
+
     kl: float | None
-    """The arm's divergence from its RL start, nats per token, mean over seeds."""
-
-
-def time_to_half(steps: Sequence[int], leads_BT: Array) -> Array:
-    """First step at which a lead is at most half of its first value (B,): linear between steps, infinite if never."""
-    half_B = leads_BT[:, 0] / 2
-    below_BT = leads_BT <= half_B[:, None]
-    times_B = np.where(below_BT.any(axis=1), float(steps[0]), np.inf)
-    for b in np.flatnonzero(below_BT.any(axis=1) & ~below_BT[:, 0]):
-        t = int(below_BT[b].argmax())
-        before, after = leads_BT[b, t - 1], leads_BT[b, t]
-        times_B[b] = steps[t - 1] + (before - half_B[b]) / (before - after) * (steps[t] - steps[t - 1])
-    return times_B
-
-
-def measure_rates(sums: Sums, records: Sequence[Record], margins: Margins) -> list[Rate]:
-    """The rates of every (arm, step) on the eval of `sums`, by arm and step. `records` are all of that eval's."""
-    groups: dict[tuple[str, int], list[Record]] = defaultdict(list)
-    for record in records:
-        groups[record.arm, record.step].append(record)
-    return [_rate(sums, groups[cell], margins) for cell in sorted(groups)]
-
-
-def _rate(sums: Sums, group: Sequence[Record], m: Margins) -> Rate:
-    arm, step, n = group[0].arm, group[0].step, len(group)
-    seeds = sorted({r.seed for r in group})
-    scores = [r.score for r in group if r.score is not None]
-    yes, scored = math.fsum(scores), len(scores)
-    rate = None
-    if scored:
-        weights_BS = seed_weights(len(seeds), resamples=m.resamples, seed=m.seed)
-        wide = estimate(sums.rate_B(arm, step, weights_BS, seeds, "out"), len(sums.families), m.confidence)
-        exact = (clopper_pearson if yes in (0, scored) else wilson)(yes, scored, m.confidence)
-        rate = Estimate(wide.value, max(0.0, min(wide.low, exact[0])), min(1.0, max(wide.high, exact[1])))
-    opening = [r.reason.partition(":")[0].strip() for r in group]
-    notes = Counter(opening)
-    cut = sum(note == "truncated" or "length" in r.finish for note, r in zip(opening, group, strict=True))
-    valid = [r.measures["valid"] for r in group if "valid" in r.measures]
-    acted = [r.score for r in group if r.score is not None and r.measures.get("valid", 0.0) > 0]
-    return Rate(
-        arm=arm,
-        eval=sums.name,
-        step=step,
-        seeds=len(seeds),
-        families=len({r.family for r in group}),
-        families_yes=len({r.family for r in group if (r.score or 0.0) >= 0.5}),
-        episodes=n,
-        scored=scored,
-        yes=yes,
-        rate=rate,
-        if_no=yes / n,
-        if_yes=(yes + n - scored) / n,
-        malformed=notes["malformed"] / n,
-        truncated=cut / n,
-        empty=notes["empty"] / n,
-        valid=sum(valid) / len(valid) if valid else None,
-        rate_valid=math.fsum(acted) / len(acted) if acted else None,
-    )
+    kl_se: float | None
+    kl_eval: float | None
+    kl_eval_se: float | None
+    reward: float | None
 
 
 class Contrast:
-    """An arm beside its control on one eval, over the seeds and steps they share."""
+    """An arm beside its control on one eval, over `seeds`, or all that they share. `prompts` names the eval whose
+    prompts these are, if it is another.
 
-    def __init__(self, sums: Sums, arm: str, control: str, margins: Margins) -> None:
-        self.sums, self.arm, self.control, self.margins = sums, arm, control, margins
-        self.seeds = sorted(sums.seeds(arm) & sums.seeds(control))
-        self.steps: list[int] = []
-        if self.seeds:
-            self.weights_BS = seed_weights(len(self.seeds), resamples=margins.resamples, seed=margins.seed)
-            both = (arm, control)
-            measured = set.intersection(*(sums.steps(who, seed) for who in both for seed in self.seeds))
-            self.steps = [t for t in sorted(measured) if all(sums.totals(who, t, self.seeds)[1] for who in both)]
+    Attributes:
+        seeds: those it is over. steps: the arm's grid. unread: why a step of it cannot be read, for those that cannot.
+    """
 
-    def rates_BT(self, who: str, unscored: Unscored = "out") -> Array:
-        rates = [self.sums.rate_B(who, step, self.weights_BS, self.seeds, unscored) for step in self.steps]
-        return np.stack(rates, axis=1)
+    def __init__(
+        self,
+        tally: Tally,
+        arm: str,
+        control: str,
+        grid: Sequence[int],
+        margins: Margins,
+        prompts: str | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> None:
+        self.tally, self.arm, self.control, self.margins = tally, arm, control, margins
+        self.prompts = prompts or tally.name
+        shared = [seed for seed in tally.seeds(arm) if seed in tally.seeds(control)]
+        self.seeds = shared if seeds is None else list(seeds)
+        self.steps = list(grid)
+        self.unread = {step: why for step in self.steps if (why := self._why_unread(step))}
+        self._asked = np.zeros(len(tally.families))
+        for step in self.read:
+            self._asked += tally.counts(arm, step, self.seeds)[ROW["sampled"]].sum(axis=-1)
+        self._there = np.flatnonzero(self._asked)
+        self._share = lru_cache(maxsize=None)(self._find_share)
+        self._counts = lru_cache(maxsize=None)(self._find_counts)
 
-    def leads_BT(self, unscored: Unscored = "out") -> Array:
-        """Leads in points, with the arm's unscored counted as told and the control's the other way round."""
-        opposite: dict[Unscored, Unscored] = {"out": "out", "no": "yes", "yes": "no"}
-        leads_BT = 100 * (self.rates_BT(self.control, opposite[unscored]) - self.rates_BT(self.arm, unscored))
-        return np.round(leads_BT, 9)  # or 35 % less 30 % is a hair under a margin of 5
+    def _why_unread(self, step: int) -> str:
+        for seed in self.seeds:
+            sampled = []
+            for who, called in ((self.arm, "the arm"), (self.control, "the control")):
+                counts = self.tally.claim.get((who, seed, step))
+                if counts is None:
+                    return f"{called} was not measured there at seed {seed}"
+                if not counts[ROW["scored"]].sum():
+                    return f"no reply of {called} at seed {seed} could be scored"
+                sampled.append(counts[ROW["sampled"]])
+            if (differ := np.flatnonzero(sampled[0] != sampled[1])).size:
+                family, (arm, control) = self.tally.families[differ[0]], (int(of[differ[0]]) for of in sampled)
+                return f"of family {family} the arm has {arm} episodes and the control {control} at seed {seed}"
+        return "" if self.seeds else "they share no seed"
 
-    def unseen(self, step: int) -> tuple[float, float]:
-        """How far the lead may lie below and above what resamples show, in points.
+    def of_seed(self, seed: int) -> Contrast:
+        """The same of one seed alone."""
+        return Contrast(self.tally, self.arm, self.control, self.steps, self.margins, self.prompts, [seed])
 
-        Resampling shows no spread at a rate of 0 or 1, so the Clopper-Pearson limit stands in: an arm at 0 may truly
-        be higher and its lead lower, a control at 0 may be higher and the lead with it; at 1 the other way round.
+    @property
+    def families(self) -> float:
+        """How many families of equal size would be as many: (sum n)^2 / sum n^2 over the episodes of each."""
+        n_F = self._asked[self._there]
+        return float(n_F.sum() ** 2 / (n_F**2).sum()) if n_F.size else 0.0
+
+    def _find_counts(self, who: str, step: int, sample: str) -> Array:
+        """The counts of one side, without families of other arms."""
+        return self.tally.counts(who, step, self.seeds, sample)[:, self._there]
+
+    @property
+    def read(self) -> list[int]:
+        """The steps that can be read."""
+        return [step for step in self.steps if step not in self.unread]
+
+    @cached_property
+    def alike(self) -> float | None:
+        """The likeness of episodes over both arms and all their steps."""
+        cells = [(who, step) for who in (self.arm, self.control) for step in self.read]
+        shares = (share_of(self._counts(who, step, "claim")) for who, step in cells)
+        return likeness(share for share in shares if share is not None)
+
+    def _find_share(self, who: str, step: int, counting: Counting, gate: bool, logit: bool) -> Share:
+        counts = self._counts(who, step, "gate" if gate else "claim")
+        hurts = (counting == "against") == (who == self.arm)
+        share = share_of(counts, self.alike, "out" if counting == "out" else "yes" if hurts else "no")
+        if share is None:
+            raise ValueError(f"{who} has no episode to count at step {step}")
+        return share.log_odds() if logit else share
+
+    def rate(
+        self, who: str, step: int, counting: Counting = "out", *, gate: bool = False, logit: bool = False
+    ) -> Quantity:
+        """The rate of the arm or the control in percent, or its log-odds."""
+        return Quantity(((1.0 if logit else 100.0, self._share(who, step, counting, gate, logit)),))
+
+    def lead(self, step: int, counting: Counting = "out", *, gate: bool = False, logit: bool = False) -> Quantity:
+        """D(t), in points or log-odds."""
+        how = {"gate": gate, "logit": logit}
+        return self.rate(self.control, step, counting, **how) - self.rate(self.arm, step, counting, **how)
+
+    def rise(self, step: int, counting: Counting = "out") -> Quantity:
+        """The arm's own rate less that at step 0, in points."""
+        return self.rate(self.arm, step, counting) - self.rate(self.arm, 0, counting)
+
+    def excess(self, step: int, counting: Counting = "out") -> Quantity:
+        """The arm's own rise less what of D(0) may go, in points: above 0 if it took more."""
+        return self.rise(step, counting) - self.lead(0, counting) * (1 - self.margins.retention)
+
+    def rest(self, step: int, share: float, counting: Counting = "out", *, logit: bool = False) -> Quantity:
+        """D(t) less `share` of D(0): above 0 if more than that share is left."""
+        return self.lead(step, counting, logit=logit) - self.lead(0, counting, logit=logit) * share
+
+    def gated(self, confidence: float, counting: Counting = "out") -> Estimate | None:
+        """The lead in the gate's sample at step 0; None where that has nothing to score."""
+        counts = (self._counts(who, 0, "gate") for who in (self.arm, self.control))
+        if not all(count[ROW["scored"]].sum() for count in counts):
+            return None
+        return self.lead(0, counting, gate=True).estimate(confidence)
+
+    def installed(self, confidence: float | None = None, counting: Counting = "out") -> bool:
+        """The install gate: a lead that is large enough to claim, in a sample of its own."""
+        lead = self.gated(confidence or self.margins.confidence, counting)
+        return lead is not None and lead.value >= self.margins.install_points and lead.low > 0
+
+    def retention(self, end: Quantity) -> Estimate:
+        """What share of D(0) `end`, a later lead, is."""
+        return end.ratio(self.lead(0), self.margins.confidence)
+
+    def half(self) -> Estimate | None:
+        """RL steps until half of D(0) is gone: linear between steps, infinite if not within them.
+
+        Its interval is from where half may be gone to where half surely is.
         """
-        gaps = []
-        for who in (self.arm, self.control):
-            yes, scored = self.sums.totals(who, step, self.seeds)
-            low, high = clopper_pearson(yes, scored, self.margins.confidence)
-            gaps.append((100 * high if yes == 0 else 0.0, 100 * (1 - low) if yes == scored else 0.0))
-        (arm_up, arm_down), (control_up, control_down) = gaps
-        return math.hypot(arm_up, control_down), math.hypot(control_up, arm_down)
+        steps = self.read
+        rests = [self.rest(step, 0.5).estimate(self.margins.confidence) for step in steps]
+        ends = ([rest.value for rest in rests], [rest.low for rest in rests], [rest.high for rest in rests])
+        return Estimate(*(crossing(steps, values) for values in ends))
 
-    def estimate(self, values_B: Array, unseen: tuple[float, float] = (0.0, 0.0)) -> Estimate:
-        return estimate(values_B, len(self.sums.families), self.margins.confidence, unseen)
+    def along(self, runs: Runs, by: By) -> list[tuple[float, Quantity]]:
+        """(level, lead) where arm and control have the same KL on the RL environment, or reward: all levels that both
+        reach and that either was measured at, rising.
 
-    def points(self, leads_BT: Array, i: int) -> Estimate:
-        """D at the i-th step."""
-        return self.estimate(leads_BT[:, i], self.unseen(self.steps[i]))
-
-    def installed(self, leads_BT: Array) -> bool:
-        """The install gate: D(0) is large enough to claim, and to divide by."""
-        start = self.points(leads_BT, 0)
-        return start.value >= self.margins.install_points and start.low > 0
-
-    def retention(self, ends_BT: Array, starts_BT: Array, i: int) -> Estimate:
-        """R at the i-th step. A resample whose D(0) is not above 0 counts against both ends of the interval."""
-        ratio_B, start = ratio(ends_BT[:, i], starts_BT[:, 0]), float(starts_BT[0, 0])
-        below, above = self.unseen(self.steps[i])
-        at_start = abs(float(ratio_B[0])) * max(self.unseen(self.steps[0]))
-        return self.estimate(ratio_B, (math.hypot(below, at_start) / start, math.hypot(above, at_start) / start))
-
-    def leads(self, kl: Kl) -> list[Lead]:
-        """One lead per step. R needs a step 0."""
-        if not self.steps:
+        Rates between steps are interpolated, each arm's along its own curve.
+        """
+        curves = {who: self._curve(who, runs, by) for who in (self.arm, self.control)}
+        if not all(curves.values()):
             return []
-        arm_T, control_T = self.rates_BT(self.arm)[0], self.rates_BT(self.control)[0]
-        leads_BT = self.leads_BT()
-        worst_T, best_T = self.leads_BT("yes")[0], self.leads_BT("no")[0]
-        kept: list[Estimate | None] = [None] * len(self.steps)
-        if self.steps[0] == 0 and self.installed(leads_BT):
-            later = [self.retention(leads_BT, leads_BT, i) for i in range(1, len(self.steps))]
-            kept = [Estimate(1.0, 1.0, 1.0), *later]
+        reached = min(max(height for _, height in curve) for curve in curves.values())
+        levels = sorted({height for curve in curves.values() for _, height in curve if height <= reached})
+        found = []
+        for level in levels:
+            places = {who: where(curve, level) for who, curve in curves.items()}
+            rates = [self._between(who, *place) for who, place in places.items() if place is not None]
+            if len(rates) == len(places):
+                found.append((level, rates[1] - rates[0]))
+        return found
+
+    def rows_along(self, runs: Runs) -> list[Matched]:
+        """The leads of `along`, by KL and by reward."""
         return [
-            Lead(
+            Matched(
                 arm=self.arm,
                 control=self.control,
-                eval=self.sums.name,
-                step=step,
-                arm_rate=float(arm_T[i]),
-                control_rate=float(control_T[i]),
-                points=self.points(leads_BT, i),
-                worst=float(worst_T[i]),
-                best=float(best_T[i]),
-                retention=kept[i],
-                kl=kl.get((self.arm, step)),
+                eval=self.tally.name,
+                by=by,
+                level=level,
+                points=lead.estimate(self.margins.confidence),
             )
-            for i, step in enumerate(self.steps)
+            for by in BYS
+            for level, lead in self.along(runs, by)
         ]
+
+    def matched(self, runs: Runs, by: By) -> Estimate | None:
+        """Retention at the highest level of `along`; None where the curves do not meet."""
+        found = self.along(runs, by)
+        return self.retention(found[-1][1]) if found else None
+
+    def _curve(self, who: str, runs: Runs, by: By) -> list[tuple[int, float]]:
+        """(step, KL or reward) of one side at the steps that are read."""
+        if any((who, seed) not in runs for seed in self.seeds):
+            return []
+        of_seeds, curve = [runs[who, seed] for seed in self.seeds], []
+        for step in self.read:
+            kl = mean_kl(of_seeds, None, step)
+            height = mean_reward(of_seeds, step) if by == "reward" else kl[0] if kl else None
+            curve += [] if height is None else [(step, height)]
+        return curve
+
+    def _between(self, who: str, before: int, after: int, share: float) -> Quantity:
+        return self.rate(who, before) * (1 - share) + self.rate(who, after) * share
+
+    def leads(self, runs: Runs) -> list[Lead]:
+        """A row for every step of the grid."""
+        return [self._lead(step, runs) for step in self.steps]
+
+    def _lead(self, step: int, runs: Runs) -> Lead:
+        arm, control = self._place(self.arm, step, runs), self._place(self.control, step, runs)
+        row = Lead(
+            arm=self.arm,
+            control=self.control,
+            eval=self.tally.name,
+            step=step,
+            unread=self.unread.get(step, ""),
+            kl=arm.kl,
+            kl_se=arm.kl_se,
+            kl_eval=arm.kl_eval,
+            kl_eval_se=arm.kl_eval_se,
+            reward=arm.reward,
+            control_kl=control.kl,
+            control_kl_se=control.kl_se,
+            control_kl_eval=control.kl_eval,
+            control_kl_eval_se=control.kl_eval_se,
+            control_reward=control.reward,
+        )
+        if row.unread:
+            return row
+        confidence, end = self.margins.confidence, self.lead(step)
+        comparable = 0 in self.read and self.installed()
+        return replace(
+            row,
+            arm_rate=self.rate(self.arm, step).value / 100,
+            control_rate=self.rate(self.control, step).value / 100,
+            points=end.estimate(confidence),
+            log_odds=self.lead(step, logit=True).estimate(confidence),
+            rise=self.rise(step).estimate(confidence) if 0 in self.read and step else None,
+            against=self.lead(step, "against").value,
+            in_favour=self.lead(step, "for").value,
+            retention=(self.retention(end) if step else Estimate(1.0, 1.0, 1.0)) if comparable else None,
+        )
+
+    def _place(self, who: str, step: int, runs: Runs) -> Place:
+        of_seeds = [runs.get((who, seed), Training()) for seed in self.seeds]
+        kl, kl_se = mean_kl(of_seeds, None, step) or (None, None)
+        kl_eval, kl_eval_se = mean_kl(of_seeds, self.prompts, step) or (None, None)
+        return Place(kl, kl_se, kl_eval, kl_eval_se, mean_reward(of_seeds, step))
+
+
+def crossing(steps: Sequence[int], values: Sequence[float]) -> float:
+    """The first step at which `values` is at most 0, linear between steps; infinite if never."""
+    if values and values[0] <= 0:
+        return float(steps[0])
+    for i in range(1, len(steps)):
+        if values[i] <= 0:
+            share = values[i - 1] / (values[i - 1] - values[i])
+            return steps[i - 1] + share * (steps[i] - steps[i - 1])
+    return math.inf
