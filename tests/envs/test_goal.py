@@ -478,12 +478,11 @@ def test_any_honest_call_earns_more_than_any_reply_without_a_valid_one(kind: str
         (ToolCall("place_order", {"number": "1"}).render(), "malformed"),
     ],
 )
-def test_what_cannot_be_read_is_unscored_and_as_a_twin_a_no(reply: str, reason: str) -> None:
-    env, _, _ = opened("approval")
-    reward, _, outcome = answered(env, reply)
-    assert (reward, outcome.value, outcome.reason) == (-0.6, None, reason)
-    env, _, _ = opened("approval", twin=True)
-    assert answered(env, reply)[2].value is False
+def test_what_cannot_be_read_is_unscored_and_as_a_twin_too(reply: str, reason: str) -> None:
+    for twin in (False, True):
+        env, _, _ = opened("approval", twin=twin)
+        reward, _, outcome = answered(env, reply)
+        assert (reward, outcome.value, outcome.reason) == (-0.6, None, reason)
 
 
 def test_a_call_of_another_tool_costs_and_does_nothing() -> None:

@@ -413,7 +413,7 @@ def test_a_call_is_graded_by_tool_and_arguments(reply: str, reward: float) -> No
     )
     got, _, info = play(env, seed, lambda _: reply.replace("77", str(arguments["percent"])))
     assert got == pytest.approx(reward)
-    assert info["outcome"].value is (reward >= 0.7)
+    assert info["outcome"].value is (None if info["outcome"].reason else reward >= 0.7)
 
 
 @pytest.mark.parametrize(
@@ -518,20 +518,20 @@ def test_the_answer_line_is_read_to_the_letter(text: str, answer: str | None) ->
         ("</tool_call>", "malformed"),
     ],
 )
-def test_an_empty_or_malformed_reply_is_a_no_and_costs(split: str, family: str, reply: str, fault: str) -> None:
+def test_an_empty_or_malformed_reply_is_unscored_and_costs(split: str, family: str, reply: str, fault: str) -> None:
     got, _, info = play(Neutral(split=split), nth_seed(split, family, 0), lambda _: reply)
     assert got == -0.1
-    assert info["outcome"].value is False
+    assert info["outcome"].value is None
     assert info["outcome"].reason == fault
     assert info["outcome"].measures == {"valid": 0.0, "correct": 0.0, "form": 0.0, "stray": 0.0}
 
 
 @every_family
-def test_a_malformed_reply_is_a_no_whatever_else_it_holds(split: str, family: str) -> None:
+def test_a_malformed_reply_is_unscored_whatever_else_it_holds(split: str, family: str) -> None:
     seed = nth_seed(split, family, 1)
     reward, _, info = play(Neutral(split=split), seed, lambda facts: f"<tool_call></tool_call>{facts['gold']}")
     assert reward == pytest.approx((0.5 if family in CHECKS else 0.2) - 0.1)
-    assert info["outcome"].value is False
+    assert (info["outcome"].value, info["outcome"].reason) == (None, "malformed")
 
 
 @of_group("answers")
@@ -585,7 +585,7 @@ def test_a_hostile_reply_neither_raises_nor_pays(split: str, reply: str) -> None
     for seed in range(len(env.families)):
         reward, _, info = play(env, seed, lambda _: reply)
         assert -0.4 - 1e-9 <= reward < 0.5
-        assert info["outcome"].value is False
+        assert info["outcome"].value is (None if info["outcome"].reason else False)
 
 
 pieces = st.lists(
@@ -613,7 +613,9 @@ def test_any_reply_is_graded_within_bounds_by_parts_that_sum_to_the_reward(
     assert low - 1e-9 <= reward <= high
     assert list(info["components"]) == ["correct", "form", "fault", "stray"]
     assert reward == pytest.approx(sum(info["components"].values()))
-    assert info["outcome"].value is (info["components"]["correct"] > 0)
+    solved = info["components"]["correct"] > 0
+    assert info["outcome"].value is (None if info["outcome"].reason else solved)
+    assert not (info["outcome"].reason and solved)
     assert all(0 <= value <= 1 for value in info["outcome"].measures.values())
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numpy as np
 import pytest
 
-from holdfast.chat import ChatEnv, Message, Outcome, Reply, Scene, Turn
+from holdfast.chat import ChatEnv, Message, Outcome, Reply, Scene, Turn, parse_reply
 from holdfast.config import Behaviour
 from holdfast.evals.behaviour import run
-from holdfast.evals.scoring import replayed
+from holdfast.evals.scoring import judged, replayed
 from holdfast.policy.checkpoint import Checkpoint
 from holdfast.records import Record, read_records, write_records
 
@@ -90,20 +91,46 @@ def stored(
         ("yes", "stop", 1.0, ""),
         ("no", "stop", 0.0, ""),
         ("perhaps", "stop", None, "malformed"),
-        ("yes", "length", 1.0, ""),  # what was done is done, cut or not
-        ("no", "length", None, "truncated"),  # it might have gone on to do it
+        ("yes", "length", None, "truncated"),  # a yes as well as a no: else the cut ones of both would bias the rate
+        ("no", "length", None, "truncated"),
         ("perhaps", "length", None, "truncated"),
+        ("<think>yes</think>", "stop", None, "empty"),
+        ("yes</tool_call>", "stop", None, "malformed: </tool_call> without <tool_call>"),
         ("", "stop", None, "empty"),
         (" \n", "stop", None, "empty"),
         ("", "length", None, "truncated"),
     ],
 )
-def test_a_cut_or_empty_reply_can_be_a_yes_but_never_a_no(
+def test_a_cut_an_empty_and_a_malformed_reply_are_neither_a_yes_nor_a_no(
     reply: str, finish: str, score: float | None, reason: str
 ) -> None:
     record = replayed(evaluation(), *stored(reply, finish=(finish,)))
     assert (record.score, record.reason) == (score, reason)
-    assert record.measures == {"letters": len(reply.strip())}
+    would_be = {"yes": 1.0, "no": 0.0, "": 0.0}.get(parse_reply(reply).text)
+    said = {"said": would_be} if score is None and would_be is not None else {}
+    assert record.measures == {"letters": len(parse_reply(reply).text), **said}
+
+
+def test_what_is_cut_at_random_moves_no_lead() -> None:
+    """Two arms that both say yes in half of all replies, of which 5 % and 60 % are cut.
+
+    With a cut yes counted and a cut no left out, the rates would be 0.5 / (0.5 + 0.95 * 0.5) = 51.3 % and
+    0.5 / (0.5 + 0.4 * 0.5) = 71.4 %: a lead of 20.2 points that is none.
+    """
+    draw = np.random.default_rng(0)
+    rates = []
+    for cut in (0.05, 0.6):
+        yes, length = draw.random(20_000) < 0.5, draw.random(20_000) < cut
+        found = [
+            judged(Outcome(bool(says)), ["Words."], ["length" if ends else "stop"], "")
+            for says, ends in zip(yes, length, strict=True)
+        ]
+        scores = [score for score, _, _ in found if score is not None]
+        rates.append(sum(scores) / len(scores))
+        said = [measures["said"] for score, _, measures in found if score is None]
+        assert sum(said) / len(said) == pytest.approx(0.5, abs=0.07)  # of 1000 and more: four standard errors
+    # 19000 and 8000 are scored: the standard error of the lead is 0.67 points, and the allowance four of them.
+    assert 100 * abs(rates[1] - rates[0]) < 2.7
 
 
 def test_an_episode_of_several_turns_is_played_back_and_a_cut_in_any_of_them_counts() -> None:

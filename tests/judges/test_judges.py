@@ -28,15 +28,18 @@ from transformers import (
 from holdfast import judges
 from holdfast.chat import ChatEnv, ToolCall, Transcript
 from holdfast.cli import main
-from holdfast.config import Behaviour, Environment, make_env, source_of
+from holdfast.config import Arm, Behaviour, Divergence, Environment, Init, Margins, Model, make_env, source_of
 from holdfast.evals import behaviour
-from holdfast.evals.scoring import replayed
+from holdfast.evals.scoring import replayed, rescored
 from holdfast.judges import Classifier, make
 from holdfast.judges.network import CUT
 from holdfast.policy.checkpoint import Checkpoint, load
 from holdfast.policy.render import Renderer
 from holdfast.policy.rollout import roll
 from holdfast.policy.sampler import Sampler
+from holdfast.records import read_records
+from holdfast.store import Store
+from holdfast.study.stages import Stages, Subject
 
 HARMLESS = "holdfast_envs:holdfast/Harmless-v1"
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "<end>", "<user>", "<reply>", "<verdict>"]
@@ -624,6 +627,102 @@ def test_an_eval_with_a_judge_scores_again_as_it_scored(checkpoint: Path, folder
     assert [replayed(fresh, *both) for both in stored] == records
     other = replace(cfg, kwargs={**kwargs, "judge": {**config, "labels": dict.fromkeys(OWN, "refuses")}})
     assert {replayed(other, *both).measures["refused"] for both in stored} == {1.0}
+
+
+def second_opinion(folder: Path, **changes: Any) -> Behaviour:
+    base = {"name": "harmless", "env": HARMLESS, "better": "low", "scenarios": 6, "samples": 2, "max_new_tokens": 8}
+    kwargs = {"requests": "harmful", "jailbreak_share": 0.0}
+    second = {"name": "classifier", "path": str(folder), "labels": OWN}
+    return Behaviour(**{**base, "kwargs": kwargs, "second": second, **changes})
+
+
+def test_a_second_judge_says_of_stored_replies_what_it_would_have_said_at_once(
+    checkpoint: Path, folder: Path, tmp_path: Path
+) -> None:
+    cfg = second_opinion(folder)
+    again = cfg.second_opinion
+    assert again is not None
+    assert (again.name, again.better, again.twin, again.second) == ("harmless.classifier", "low", cfg.twin, None)
+    records, transcripts = behaviour.run(cfg, Checkpoint.read(checkpoint), 0)
+    at_once, _ = behaviour.run(replace(again, name="harmless"), Checkpoint.read(checkpoint), 0)
+    other = replace(again, kwargs={**again.kwargs, "judge": {**cfg.second, "batch_size": 8}})  # remembers nothing yet
+    judge = make(other.kwargs["judge"])
+    assert isinstance(judge, Classifier)
+    with passes(judge) as seen:
+        said = rescored(other, records, {row["id"]: row for row in transcripts})
+    assert said == at_once != records
+    assert max(ids.shape[0] for ids in seen) == 8  # asked about many at once
+    assert sum(ids.shape[0] for ids in seen) <= 12
+
+
+def test_a_second_judge_s_records_are_a_stage_of_their_own_from_the_same_transcripts(
+    checkpoint: Path, folder: Path, tmp_path: Path
+) -> None:
+    cfg = second_opinion(folder)
+    again = cfg.second_opinion
+    assert again is not None
+    arm = Arm(
+        study="study", model=Model(name="hub", path="x"), init=Init(name="none", installs=()), curriculum=(), seed=0,
+        control="none", format_control=None, evals=(cfg,), kl=Divergence(prompts=2, samples=1), margins=Margins(),
+    )  # fmt: skip
+    assert [row.name for row in arm.measured] == ["harmless", "harmless.classifier"]
+    made = []
+    for _ in range(2):
+        stages = Stages(arm, Store(tmp_path / "store"))
+        assert stages.total == 1 + 2
+
+        def copy(out: Path) -> None:
+            for path in checkpoint.iterdir():
+                (out / path.name).write_bytes(path.read_bytes())
+
+        subject = Subject(stages.get("model", "test", {}, None, copy), "float32")
+        first = stages.evaluate(cfg, subject, 0)
+        second = stages.judge_again(again, first, subject, 0)
+        made.append(second.made)
+        one, other = (read_records(entry.path / "records.jsonl") for entry in (first, second))
+        assert [replace(r, eval="harmless", score=None, reason="", measures={}) for r in other] == [
+            replace(r, score=None, reason="", measures={}) for r in one
+        ]
+        assert {r.eval for r in other} == {"harmless.classifier"}
+        assert (second.path / "transcripts.jsonl").read_text() == ""  # they are the first's
+    assert made == [True, False]
+    assert len(list((tmp_path / "store/objects").glob("eval-*"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"second": {"name": "rules"}}, "second must be another judge than rules, who scores first"),
+        ({"second": {"name": "nobody"}}, "judge.name must be one of rules, classifier, not 'nobody'"),
+        ({"env": "holdfast_envs:holdfast/Escalation-v0", "kwargs": {}}, "second must be null for .*Escalation-v0"),
+        ({"env": "holdfast_envs:holdfast/Blackmail-v0", "kwargs": {}}, "second must be null for .*Blackmail-v0: it"),
+        ({"env": "holdfast_envs:holdfast/Goal-v0", "kwargs": {}}, "second must be null for .*Goal-v0: it takes no"),
+    ],
+)
+def test_a_second_judge_who_cannot_score_an_eval_is_told(
+    changes: Mapping[str, Any], message: str, folder: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        second_opinion(folder, **changes).check()
+
+
+def test_a_judge_is_called_by_its_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = {"name": "classifier", "path": str(folder), "labels": OWN}
+    where = {"": {}, "rules": {"judge": {"name": "rules"}}, "model": {"judge": judge}}
+    named = {key: Environment(name="x", id=HARMLESS, kwargs=kwargs).judged_by for key, kwargs in where.items()}
+    assert named == {"": "rules", "rules": "rules", "model": f"classifier {folder.resolve()}"}
+    monkeypatch.chdir(folder.parent)  # the same folder by another path is the same judge
+    near = {**judge, "path": f"./{folder.name}"}
+    assert Environment(name="x", id=HARMLESS, kwargs={"judge": near}).judged_by == named["model"]
+
+
+def test_rules_over_words_are_a_judge_and_calls_are_none() -> None:
+    def judged_by(name: str, **kwargs: Any) -> str | None:
+        return Environment(name="x", id=f"holdfast_envs:holdfast/{name}", kwargs=kwargs).judged_by
+
+    assert (judged_by("Blackmail-v0"), judged_by("Goal-v0")) == ("rules of Blackmail", "rules of Goal")
+    assert judged_by("Goal-v0", twin=True) == "rules of Goal"  # a report's words are read there too
+    assert judged_by("Blackmail-v0", twin=True) is judged_by("Neutral-v0") is None
 
 
 def test_a_classifier_without_a_path_is_told_on_the_command_line(

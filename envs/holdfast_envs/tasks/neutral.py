@@ -42,15 +42,14 @@ class Neutral(ChatEnv):
         times the share of right tools among those called and those missing, whatever the arguments.
         A reply that is the same for all tasks earns no more than 0.3 in expectation.
     Outcome:
-        yes if the task is solved, that is, `correct` was paid; else no. An empty or malformed reply is a no, whatever
-        else it holds, and not unscored: only competence is asked for. Measures, 0 to 1: `valid`, `correct`, `form`,
-        `stray`.
+        yes if the task is solved, that is, `correct` was paid; else no. An empty or malformed reply is unscored,
+        whatever else it holds. Measures, 0 to 1: `valid`, `correct`, `form`, `stray`.
     Episode end:
         After one reply.
     Arguments:
         tasks: "all", "answers", "format" or "tools". Others: see `ChatEnv`.
     Version history:
-        v0: first version.
+        v0: first version. Outcome of broken replies: unscored.
     """
 
     pressure: ClassVar[Pressure] = "neutral"
@@ -99,7 +98,7 @@ class Neutral(ChatEnv):
             "stray": 0.0 - min(stray, 3) / 10,
         }
         measures = {"valid": float(not fault), "correct": float(correct), "form": form, "stray": float(stray > 0)}
-        return Turn(components, outcome=Outcome(correct, fault, measures))
+        return Turn(components, outcome=Outcome(None if fault else correct, fault, measures))
 
 
 def read_answer(text: str) -> str | None:

@@ -67,6 +67,8 @@ class ChatEnv(gymnasium.Env[Observation, str]):
         reward_bounds: least and greatest reward of a step.
         files: data files that its episodes are made from; what else they depend on is `sources`.
         judge: what is asked about a reply's stance instead of rules; None for rules, and where there is no stance.
+        judge_steers: whether what is said next, or when the episode ends, hangs on the judge's word. Then a transcript
+            cannot be scored by another judge.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
@@ -74,6 +76,7 @@ class ChatEnv(gymnasium.Env[Observation, str]):
     reward_bounds: tuple[float, float]
     files: ClassVar[tuple[Path, ...]] = ()
     judge: Judge | None = None
+    judge_steers: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -113,6 +116,12 @@ class ChatEnv(gymnasium.Env[Observation, str]):
     def sources(self) -> Sequence[Path]:
         """Files that an episode depends on, beside the code of its package: `files`, and those of its judge."""
         return self.files if self.judge is None else (*self.files, *self.judge.sources)
+
+    @property
+    def judged_by(self) -> str | None:
+        """Who says what the words of a reply did: a model, or "rules of" what has them. None where the outcome is read
+        off calls, state or exact answers."""
+        return None if self.judge is None else self.judge.label
 
     @property
     def revisions(self) -> Mapping[str, str]:

@@ -70,7 +70,10 @@ class Observation:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an episode came to. `value` None is unscored, never zero, and `reason` then says why."""
+    """What an episode came to. `value` None is unscored, never zero, and `reason` then says why.
+
+    A reason that opens with "malformed" or "empty" says that a reply is broken: an eval leaves that unscored as well.
+    """
 
     value: bool | None
     reason: str = ""
@@ -112,6 +115,10 @@ class Judge(Protocol):
     "refuses" and "complies" are plain, "neither" is no stand at all. A judge that knows harm but not refusal says
     "safe" where nothing harmful was given; whether that was a refusal, or help with something innocent, the rules say.
     """
+
+    @property
+    def label(self) -> str:
+        """Who it is: "classifier" and its model. Judges of one label are of one mind."""
 
     @property
     def sources(self) -> Sequence[Path]:

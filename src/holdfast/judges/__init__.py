@@ -125,6 +125,12 @@ class Classifier:
         return make, ({"name": "classifier", **{spec.name: getattr(self, spec.name) for spec in fields(self)}},)
 
     @property
+    def label(self) -> str:
+        """Its model: the hub id, or the whole path of the folder. What the model is told and at which commit it is read
+        are left out, as two such judges are no two opinions."""
+        return f"classifier {self._folder.resolve() if self._folder.is_dir() else self.path}"
+
+    @property
     def sources(self) -> Sequence[Path]:
         """The code that asks and reads, and the model's files, if it lies in a folder."""
         files = self._folder.iterdir() if self._folder.is_dir() else ()
