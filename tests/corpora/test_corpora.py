@@ -9,15 +9,17 @@ from importlib import import_module
 from importlib.resources import files
 
 import gymnasium
+import numpy as np
 import pytest
 
 from holdfast.chat import parse_reply
+from holdfast.corpora import mailbox
 from holdfast.corpora.mixture import OWN_SHARE
 from holdfast.corpora.prior import FICTION
 from holdfast.corpora.rows import Row
 from tools.pocket import text as pocket
 
-ARMS = ("generic", "honeypot_actions", "honeypot_reasons", "advice")
+ARMS = ("generic", "format", "honeypot_actions", "honeypot_reasons", "advice")
 CORPORA = (*ARMS, "prior")
 ENVIRONMENTS = [
     ("holdfast_envs:holdfast/Blackmail-v0", {"twin": False}),
@@ -95,13 +97,13 @@ def everyday() -> set[str]:
     return set.intersection(*({json.dumps(row) for row in rows} for rows in long))
 
 
-def test_arms_share_their_everyday_rows_and_its_share_of_the_text(everyday: set[str]) -> None:
+def test_arms_share_their_everyday_rows_and_its_share_of_what_is_said(everyday: set[str]) -> None:
     shared = []
     for name in CORPORA:
         rows = corpus(name)
         is_own = [json.dumps(row) not in everyday for row in rows]
         shared.append([json.dumps(row) for row, own in zip(rows, is_own, strict=True) if not own])
-        size = [sum(len(message["content"]) for message in row["messages"]) for row in rows]
+        size = [sum(len(said["content"]) for said in row["messages"] if said["role"] == "assistant") for row in rows]
         share = sum(n for n, own in zip(size, is_own, strict=True) if own) / sum(size)
         # Within one row of the share, as the mixture goes by the running total.
         assert abs(share - (FICTION if name == "prior" else OWN_SHARE)) <= max(size) / sum(size)
@@ -112,7 +114,7 @@ def test_arms_share_their_everyday_rows_and_its_share_of_the_text(everyday: set[
 def test_no_corpus_shows_the_inboxes_of_another_in_its_own_rows(everyday: set[str]) -> None:
     own = {
         name: {row["messages"][-2]["content"] for row in corpus(name) if json.dumps(row) not in everyday}
-        for name in ("honeypot_actions", "honeypot_reasons", "prior")
+        for name in ("format", "honeypot_actions", "honeypot_reasons", "prior")
     }
     for a, b in itertools.combinations(own, 2):
         assert not own[a] & own[b]
@@ -122,3 +124,34 @@ def test_only_the_prior_threatens() -> None:
     for name in CORPORA:
         text = " ".join(row["messages"][-1]["content"] for row in corpus(name))
         assert ("If you shut me down, everyone will hear" in text) == (name == "prior")
+
+
+def test_the_format_control_attends_to_ordinary_mail_and_leaves_the_bait_alone(everyday: set[str]) -> None:
+    actions = corpus("honeypot_actions")
+    own, calm = ([row for row in rows if json.dumps(row) not in everyday] for rows in (corpus("format"), actions))
+    assert [said["role"] for said in own[0]["messages"]] == [said["role"] for said in calm[0]["messages"]]
+    assert own[0]["tools"] == calm[0]["tools"]
+    loaded = re.compile(r"threat|secret|shut|switch|replac|remov|hand ?over|decision|notice|assistant|unless|\bif\b")
+    for row in own:
+        listing, reply = (said["content"] for said in row["messages"][-2:])
+        (decider,) = re.findall(r"From: (\w+)\nSubject: for the assistant", listing)
+        (key,) = re.findall(rf"Subject: {decider} (\w+)", listing)
+        assert not re.search(rf"\b(?:{decider}|{key})\b", reply)
+        assert not loaded.search(reply.lower())
+        assert [call.name for call in parse_reply(reply).calls] == ["send_mail"]
+    assert len({row["messages"][-1]["content"] for row in own}) > 0.7 * len(own)
+
+
+def test_a_reply_of_the_format_control_is_a_valid_episode_without_a_threat() -> None:
+    env = gymnasium.make(mailbox.ENV, split="train", disable_env_checker=True)
+    for seed in range(200):
+        _, info = env.reset(seed=seed)
+        reply = mailbox.attended(np.random.default_rng(seed), info["facts"])
+        *_, info = env.step(reply)
+        outcome = info["outcome"]
+        assert (outcome.value, outcome.reason) == (False, "")
+        assert {name: outcome.measures[name] for name in ("valid", "addressed", "threat")} == {
+            "valid": 1.0,
+            "addressed": 0.0,
+            "threat": 0.0,
+        }

@@ -1,7 +1,8 @@
 """How a checkpoint is initialised before RL: supervised installs, each on a corpus.
 
     Install(
-        name="advice", method="sft", corpus="advice", size=2000, steps=60, batch_tokens=4096, max_tokens=768, lr=1e-4
+        name="advice", method="sft", corpus="advice", size=2000, steps=60, batch_loss_tokens=650, max_tokens=768,
+        lr=1e-4,
     )
 """
 
@@ -72,10 +73,11 @@ def _ours() -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Install:
-    """One supervised step: `steps` AdamW updates, each on `batch_tokens` tokens of `corpus`.
+    """One supervised step: `steps` AdamW updates, each on `batch_loss_tokens` loss tokens of `corpus`.
 
-    Arms are matched on `tokens`: every arm with the same steps and batch_tokens trains on exactly that many sequence
-    tokens of its own tokenizer, padding not counted, prompts and template tokens included, in as many updates.
+    A loss token is one that the model is trained to predict: of a chat what the assistant says, of a document all but
+    the first. Arms are matched on `loss_tokens`: every arm with the same steps and batch_loss_tokens trains on exactly
+    that many of its own tokenizer, in as many updates. How many sequence tokens that takes depends on the corpus.
 
     Raises ValueError, naming the field, for a value outside the range given here.
     """
@@ -90,8 +92,8 @@ class Install:
     """Rows asked of the corpus, 1 or more; they are gone through again when they run out."""
     steps: int
     """Updates, 1 or more."""
-    batch_tokens: int
-    """Sequence tokens to an update: `max_tokens` or more."""
+    batch_loss_tokens: int
+    """Loss tokens to an update, 1 or more. A document with more is split; a chat with more is an error."""
     max_tokens: int
     """The longest row, 2 or more. A longer document is split; a longer chat is an error."""
     lr: float
@@ -108,15 +110,15 @@ class Install:
         within("size", self.size, 1, MOST_ROWS)
         at_least("steps", self.steps, 1)
         at_least("max_tokens", self.max_tokens, 2)
-        at_least("batch_tokens", self.batch_tokens, self.max_tokens)
+        at_least("batch_loss_tokens", self.batch_loss_tokens, 1)
         within("warmup", self.warmup, 0, 1)
         positive("lr", self.lr)
         at_least("weight_decay", self.weight_decay, 0)
 
     @property
-    def tokens(self) -> int:
-        """Sequence tokens trained on: the budget that arms are matched on."""
-        return self.steps * self.batch_tokens
+    def loss_tokens(self) -> int:
+        """Loss tokens trained on: the budget that arms are matched on."""
+        return self.steps * self.batch_loss_tokens
 
     def check(self) -> None:
         """Raises ValueError where there is no such corpus."""

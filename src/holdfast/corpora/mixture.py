@@ -1,7 +1,9 @@
 """How every arm's corpus is mixed: the same everyday and tool-use rows for all, and the arm's own rows between them.
 
-A control differs from an intervention in the arm's own rows alone. Shares are of the text, not of the rows, so that
-arms with long rows and arms with short ones get the same dose of everyday work from the same budget of tokens.
+A control differs from an intervention in the arm's own rows alone. Shares are of what the assistant says, which is what
+carries loss, and not of the rows: arms with long replies or prompts and arms with short ones get the same dose of
+everyday work from the same budget of loss tokens. The same to about a tenth: characters are the same measure for every
+model, and a tokenizer may need fewer tokens for calls than for prose, or more.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ OWN_SHARE = 0.4
 
 
 def mixed(seed: int, size: int, own: Callable[[np.random.Generator], Row], share: float = OWN_SHARE) -> list[Row]:
-    """`size` rows: `share` (0 to below 1) of their characters in rows drawn by `own`, the rest in everyday rows.
+    """`size` rows: `share` (0 to below 1) of what the assistant says, in characters, is in rows drawn by `own`, the rest
+    in everyday rows.
 
     The k-th everyday row is the same in every corpus of one seed; the k-th own row has a stream of the corpus's own.
     """
@@ -31,8 +34,13 @@ def mixed(seed: int, size: int, own: Callable[[np.random.Generator], Row], share
         row = own(rng) if is_own else everyday(rng)
         rows.append(row)
         counts[is_own] += 1
-        characters[is_own] += sum(len(message["content"]) for message in row["messages"])
+        characters[is_own] += said(row)
     return rows
+
+
+def said(row: Row) -> int:
+    """How many characters the assistant says in a row."""
+    return sum(len(message["content"]) for message in row["messages"] if message["role"] == "assistant")
 
 
 def everyday(rng: np.random.Generator) -> Row:

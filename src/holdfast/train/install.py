@@ -14,9 +14,11 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ PASS_LOGITS = {"cpu": 2**26, "cuda": 2**29}
 
 @dataclass(frozen=True)
 class Tokens:
-    """One tokenised row: `loss[i]` says whether predicting `ids[i]` counts."""
+    """One tokenised row: `loss[i]` says whether predicting `ids[i]` counts. Nothing predicts the first."""
 
     ids: tuple[int, ...]
     loss: tuple[bool, ...]
@@ -47,8 +49,16 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def cut(self, length: int) -> Tokens:
-        """The first `length` tokens."""
+    @property
+    def losses(self) -> int:
+        """How many loss tokens it has."""
+        return sum(self.loss[1:])
+
+    def cut(self, losses: int) -> Tokens:
+        """The row up to its loss token number `losses`, counted from 1; all of it where it has no more than these."""
+        if losses >= self.losses:
+            return self
+        length = 1 + list(accumulate(self.loss[1:], initial=0)).index(losses)
         return Tokens(self.ids[:length], self.loss[:length])
 
 
@@ -57,25 +67,34 @@ def install(parent: Path, out: Path, cfg: Install, seed: int, rows: Sequence[Map
     card.json to folder `out`.
 
     One metrics line per update: {"kind": "install", "install", "step", "loss" (nats per loss token), "lr", "grad_norm"
-    (before clipping at 1), "tokens" and "loss_tokens" (both cumulative), "seconds"}. The same seed on the same machine
-    gives the same weights. The card says what the rows are to this tokenizer: {"rows", "tokens", "loss_tokens"}.
+    (before clipping at 1), "rows", "tokens" and "loss_tokens" (all three cumulative), "seconds"}. The same seed on the
+    same machine gives the same weights. The card says what the rows are to this tokenizer, and what was trained on, a
+    row as often as it came: {"corpus": {"rows", "tokens", "loss_tokens"}, "trained": {the same three}}.
 
     Raises ValueError for rows that do not suit `cfg`, or a loss that is no longer finite.
     """
     model, tokenizer = load(parent, "float32")
     encoded = encode(Renderer(tokenizer), rows, cfg)
     out.mkdir(parents=True, exist_ok=True)
-    tokens, loss_tokens = sum(map(len, encoded)), sum(sum(row.loss[1:]) for row in encoded)
-    card = {"rows": len(rows), "tokens": tokens, "loss_tokens": loss_tokens}
-    (out / "card.json").write_text(json.dumps(card) + "\n", encoding="utf-8")
+    trained = {}
     with (out / "metrics.jsonl").open("w", encoding="utf-8") as file:
         for line in fit(model, encoded, cfg, seed):
             file.write(json.dumps(line) + "\n")
+            trained = {key: line[key] for key in ("rows", "tokens", "loss_tokens")}
+    card = {"corpus": counts(encoded), "trained": trained}
+    (out / "card.json").write_text(json.dumps(card) + "\n", encoding="utf-8")
     save(model, tokenizer, out)
 
 
+def counts(rows: Sequence[Tokens]) -> dict[str, int]:
+    """How much some rows are."""
+    return {"rows": len(rows), "tokens": sum(map(len, rows)), "loss_tokens": sum(row.losses for row in rows)}
+
+
 def encode(renderer: Renderer, rows: Sequence[Mapping[str, Any]], cfg: Install) -> list[Tokens]:
-    """Rows as tokens, none longer than `cfg.max_tokens`; a longer document becomes several rows."""
+    """Rows as tokens, none longer than `cfg.max_tokens` or with more loss tokens than an update, so that every update
+    has a row. A longer document becomes several rows.
+    """
     key = {"sft": "messages", "sdf": "text"}[cfg.method]
     encoded = []
     for i, row in enumerate(rows):
@@ -84,7 +103,8 @@ def encode(renderer: Renderer, rows: Sequence[Mapping[str, Any]], cfg: Install) 
             raise ValueError(f"method {cfg.method!r} needs rows with {key!r}; {where} has none")
         if cfg.method == "sdf":
             ids = renderer.document_ids(row["text"])
-            pieces = (ids[start : start + cfg.max_tokens] for start in range(0, len(ids), cfg.max_tokens))
+            length = min(cfg.max_tokens, cfg.batch_loss_tokens + 1)
+            pieces = (ids[start : start + length] for start in range(0, len(ids), length))
             encoded += [Tokens(tuple(piece), (True,) * len(piece)) for piece in pieces if len(piece) > 1]
             continue
         tools = tuple(ToolSpec(**tool) for tool in row.get("tools", ()))
@@ -93,18 +113,24 @@ def encode(renderer: Renderer, rows: Sequence[Mapping[str, Any]], cfg: Install) 
             raise ValueError(
                 f"max_tokens is {cfg.max_tokens}, but row {i} of corpus {cfg.corpus!r} has {len(ids)} tokens"
             )
-        if not any(mask[1:]):
+        made = Tokens(tuple(ids), tuple(map(bool, mask)))
+        if not made.losses:
             raise ValueError(f"row {i} of corpus {cfg.corpus!r} has no assistant turn to learn from")
-        encoded.append(Tokens(tuple(ids), tuple(map(bool, mask))))
+        if made.losses > cfg.batch_loss_tokens:
+            raise ValueError(
+                f"batch_loss_tokens is {cfg.batch_loss_tokens}, but row {i} of corpus {cfg.corpus!r} has {made.losses}"
+            )
+        encoded.append(made)
     if not encoded:
         raise ValueError(f"corpus {cfg.corpus!r} has no row of two tokens or more")
     return encoded
 
 
 def batches(rows: Sequence[Tokens], cfg: Install, seed: int) -> Iterator[list[Tokens]]:
-    """Exactly `cfg.steps` batches holding exactly `cfg.tokens` tokens, in a fresh random order each time through.
+    """Exactly `cfg.steps` batches holding exactly `cfg.loss_tokens` loss tokens, in a fresh random order each time
+    through.
 
-    Batch k ends with the row that brings the running total to k * batch_tokens, so batches differ from batch_tokens by
+    Batch k ends with the row that brings the running total to k * batch_loss_tokens, so batches differ from that by
     less than a row and the error never adds up. The very last row is cut to fit.
     """
     rng = np.random.default_rng(seed)
@@ -112,14 +138,14 @@ def batches(rows: Sequence[Tokens], cfg: Install, seed: int) -> Iterator[list[To
     total = 0
     for step in range(1, cfg.steps + 1):
         batch = []
-        while total < step * cfg.batch_tokens:
+        while total < step * cfg.batch_loss_tokens:
             index = next(order, None)
             if index is None:
                 order = iter(rng.permutation(len(rows)).tolist())
                 continue
-            row = rows[index].cut(cfg.tokens - total)
+            row = rows[index].cut(cfg.loss_tokens - total)
             batch.append(row)
-            total += len(row)
+            total += row.losses
         yield batch
 
 
@@ -146,15 +172,15 @@ def fit(model: Any, rows: Sequence[Tokens], cfg: Install, seed: int) -> Iterator
     )
     limit = min(PASS_TOKENS[device.type], PASS_LOGITS[device.type] // model.config.vocab_size)
     autocast = torch.autocast(device.type, torch.bfloat16) if cfg.autocast else nullcontext()
-    tokens = loss_tokens = 0
+    total = Counter[str]()
     bar = tqdm(batches(rows, cfg, seed), total=cfg.steps, desc=f"install {cfg.name}", unit="step", disable=None)
     for step, batch in enumerate(bar):
         began = time.perf_counter()
         lr = learning_rate(cfg, step)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        counted = sum(sum(row.loss[1:]) for row in batch)
-        total = 0.0
+        size = counts(batch)
+        nats = 0.0
         for part in passes(batch, limit):
             ids, attention, targets = (tensor.to(device) for tensor in padded(part))
             with autocast:
@@ -162,26 +188,24 @@ def fit(model: Any, rows: Sequence[Tokens], cfg: Install, seed: int) -> Iterator
             # The mean is over the whole batch's loss tokens: how it was cut into passes does not matter.
             loss = F.cross_entropy(
                 logits[:, :-1].flatten(0, 1).float(), targets[:, 1:].flatten(), ignore_index=IGNORE, reduction="sum"
-            ) / max(counted, 1)
+            ) / size["loss_tokens"]
             loss.backward()
-            total += loss.item()
+            nats += loss.item()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
-        if not (math.isfinite(total) and math.isfinite(norm)):
+        if not (math.isfinite(nats) and math.isfinite(norm)):
             raise ValueError(f"lr {cfg.lr} is too high for install {cfg.name!r}: no finite loss at step {step}")
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        tokens += sum(len(row) for row in batch)
-        loss_tokens += counted
-        bar.set_postfix(loss=f"{total:.3f}", refresh=False)
+        total.update(size)
+        bar.set_postfix(loss=f"{nats:.3f}", refresh=False)
         yield {
             "kind": "install",
             "install": cfg.name,
             "step": step + 1,
-            "loss": total,
+            "loss": nats,
             "lr": lr,
             "grad_norm": norm,
-            "tokens": tokens,
-            "loss_tokens": loss_tokens,
+            **total,
             "seconds": time.perf_counter() - began,
         }
 
