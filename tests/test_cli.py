@@ -19,7 +19,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from holdfast.cli import main, quoted
 from holdfast.config import conf_dir
-from holdfast.launch.hydra import write_arm
+from holdfast.launch.hydra import reply_limit, write_arm
+from holdfast.launch.variant import Given
 
 ROOT = Path(__file__).parents[1]
 PATH = os.pathsep.join([str(ROOT / "src"), str(ROOT / "envs"), os.environ.get("PYTHONPATH", "")])
@@ -60,7 +61,17 @@ def run(tmp_path: Path, *overrides: str | Path, **kwargs: str) -> subprocess.Com
 def test_help_names_every_command() -> None:
     done = holdfast("--help")
     assert done.returncode == 0
-    assert all(name in done.stdout for name in ("run", "report", "rescore", "eval", "envs", "play", "store"))
+    assert all(name in done.stdout for name in ("run", "report", "power", "rescore", "eval", "envs", "play", "store"))
+
+
+def test_power_is_told_of_the_size_that_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--families", "6", "--scenarios", "12", "--samples", "2", "--seeds", "3", "--studies", "5", "--lead", "30"]
+    assert main(["power", *words, "--correlation", "0.1", "--seed-sd", "4"]) == 0
+    line, blank, head, *rows = capsys.readouterr().out.splitlines()
+    assert line.startswith("power: 6 families x 4 episodes x 3 seeds: ")
+    assert "of 30 points" in line
+    assert line.endswith("(correlation 0.1, seed s.d. 4 points)")
+    assert (blank, head.split()[0], len(rows)) == ("", "if", 5)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +84,16 @@ def test_help_names_every_command() -> None:
         (["rescore", "no/such/run"], ["no/such/run"]),
         (["eval", "seed=1"], ["no model"]),
         (["envs", "no_such_module:"], ["no_such_module"]),
+        (["power", "--studies", "0"], ["studies must be 1 or more, not 0"]),
+        (["power", "--studies", "-3"], ["studies must be 1 or more, not -3"]),
+        (["power", "--families", "0"], ["families must be 2 or more, not 0"]),
+        (["power", "--families", "48"], ["scenarios must be at least as many as families, 48, not 36"]),
+        (["power", "--samples", "0"], ["samples must be 1 or more, not 0"]),
+        (["power", "--control", "1.5"], ["control must be a rate above 0 and below 1, not 1.5"]),
+        (["power", "--lead", "60"], ["lead must be above 0 and below the control's rate, 50 points, not 60"]),
+        (["power", "--correlation", "0.9999"], ["correlation must be 0 to 0.8, not 0.9999"]),
+        (["power", "--seed-sd", "49.99"], ["seed_sd must be 0 to 40, not 49.99"]),
+        (["power", "--like", "no/such/run"], ["no/such/run", "study.yaml"]),
     ],
 )
 def test_a_wrong_command_line_is_told_in_one_line(
@@ -87,6 +108,9 @@ def test_a_wrong_command_line_is_told_in_one_line(
         (["algo.lrr=1"], ["algo.lrr", "group"]),
         (["+algo.lrr=1"], ["algo.lrr", "loss_type"]),
         (["+sede=1"], ["sede", "seed"]),
+        (["curriculum=3"], ["curriculum", "3"]),
+        (["curriculum=[x]"], ["curriculum", "'x'"]),
+        (["+variant=x"], ["variant is no setting"]),
         (["algo.lr=fast"], ["algo.lr", "float", "'fast'"]),
         (["init=advise"], ["init/advise", "advice", "generic"]),
         (["-m", "init=generic,advise"], ["init/advise", "advice", "generic"]),
@@ -116,8 +140,10 @@ def test_a_wrong_command_line_is_told_in_one_line(
         (["budget.sft.size=100000000000000"], ["size", "100000000"]),
         (["algo.prompts_per_step=100000000000000"], ["prompts_per_step", "1000000"]),
         (["budget.sft.corpus=tests.letterz:rows"], ["corpus", "tests.letterz:rows"]),
-        (["control=nosuch"], ["control", "advice, generic", "'nosuch'"]),
-        (["-m", "hydra/sweeper=basic", "control=nosuch"], ["control", "advice, generic", "'nosuch'"]),
+        (["control=nosuch"], ["control", "advice, format, generic", "'nosuch'"]),
+        (["-m", "hydra/sweeper=basic", "control=nosuch"], ["control", "advice, format, generic", "'nosuch'"]),
+        (["format_control=nosuch"], ["format_control", "advice, format, generic", "'nosuch'"]),
+        (["format_control=a/b"], ["format_control", "'a/b'"]),
         (["seed=4294967296"], ["seed", "4294967295", "4294967296"]),
         (["algo.lr=inf"], ["algo", "lr", "finite", "inf"]),
         (["budget.prior.lr=inf"], ["lr", "finite", "inf"]),
@@ -182,7 +208,8 @@ def test_a_full_disk_is_told_and_what_was_there_stays(checkpoint: Path, tmp_path
 def written(tmp_path: Path, *overrides: str) -> Path:
     """The folder of an arm that was checked and not run."""
     with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
-        return write_arm(compose("config", [f"runs={tmp_path / 'runs'}", *overrides]))[0].path
+        cfg = compose("config", [f"runs={tmp_path / 'runs'}", *overrides])
+    return write_arm(cfg, Given(overrides))[0].path
 
 
 def test_a_corrupt_line_of_the_records_is_told_with_its_number(
@@ -190,7 +217,7 @@ def test_a_corrupt_line_of_the_records_is_told_with_its_number(
 ) -> None:
     folder = written(tmp_path)
     (folder / "metrics.jsonl").write_text("")
-    (folder / "done.json").write_text("{}")
+    (folder / "done.json").write_text('{"stages": []}')
     record = {
         "eval": "blackmail", "family": "a", "scenario": 0, "sample": 0, "score": 1.0, "reason": "", "measures": {},
         "finish": ["stop"], "tokens": 3, "transcript": "blackmail/0/0", "weights": "00", "arm": folder.name, "seed": 0,
@@ -215,14 +242,14 @@ def test_a_second_study_of_the_same_name_is_told_the_first_difference(
     assert written(tmp_path, other, "name=other").is_dir()
 
 
-def test_a_finished_arm_run_with_other_settings_is_told_the_first_difference(
+def test_an_arm_run_with_other_settings_is_told_the_first_difference(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    folder = written(tmp_path, "algo.lr=1e-4")
-    assert written(tmp_path, "algo.lr=2e-4") == folder  # nothing was done under the first settings
-    (folder / "done.json").write_text("{}")
-    done = called(capfd, "run", f"runs={tmp_path / 'runs'}", "algo.lr=3e-4")
-    assert_one_line(done, folder / "arm.yaml", "curriculum.chat.algo.lr: 0.0002", "0.0003")
+    folder = written(tmp_path)
+    told = ["curriculum.chat.steps: [8, 16, 24, 32]", "[8]", "name=", f"delete {folder}"]
+    for _ in ("unfinished", "finished"):
+        assert_one_line(called(capfd, "run", f"runs={tmp_path / 'runs'}", "steps=[8]"), folder / "arm.yaml", *told)
+        (folder / "done.json").write_text("{}")
 
 
 def test_every_arm_of_a_sweep_is_checked_before_the_first_one_runs(
@@ -231,8 +258,18 @@ def test_every_arm_of_a_sweep_is_checked_before_the_first_one_runs(
     runs = f"runs={tmp_path / 'runs'}"
     done = called(capfd, "run", "-m", runs, "init=generic,advice", "steps=[8],[0]")
     assert_one_line(done, "steps", "[0]")
-    done = called(capfd, "run", "-m", runs, "init=generic", "algo.lr=1e-4,2e-4")
-    assert_one_line(done, "two arms are called pocket-generic-chat-grpo-s0", "algo.lr: 0.0001 and 0.0002", "name")
+    (tmp_path / "own/init").mkdir(parents=True)
+    for name, corpus in (("plain", "generic"), ("plain-er", "advice")):
+        text = f"_target_: holdfast.config.Init\nname: plain-er\ncorpus: {corpus}\ninstalls: []\n"
+        (tmp_path / f"own/init/{name}.yaml").write_text(text)
+    done = called(capfd, "run", "-m", "--config-dir", str(tmp_path / "own"), runs, "init=plain,plain-er")
+    assert_one_line(done, "two arms are called pocket-plain-er-chat-grpo-s0", "corpus: generic and advice", "name=")
+    assert not list(tmp_path.rglob("arm.yaml"))
+
+
+def test_arms_of_a_sweep_share_their_evals_or_none_runs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    done = called(capfd, "run", "-m", f"runs={tmp_path / 'runs'}", "budget=pocket,hub")
+    assert_one_line(done, "evals.blackmail.scenarios", "36 and 48", "name=")
     assert not list(tmp_path.rglob("arm.yaml"))
 
 
@@ -324,3 +361,33 @@ def test_a_setting_at_its_default_is_told_from_a_misspelt_one(capfd: pytest.Capt
     )
     misspelt = called(capfd, "run", "algo.betaa=0.1")
     assert misspelt.stderr.startswith("holdfast: error: algo.betaa is no setting; allowed are name, prompts_per_step, ")
+
+
+@pytest.mark.parametrize(
+    ("words", "limit"),
+    [
+        (["MODEL", "pocket"], 256),  # conf/budget/hub.yaml: more than pocket's 96
+        (["MODEL", "pocket", "budget=smollm2"], 96),
+        (["MODEL", "budget.max_new_tokens=40"], 40),
+    ],
+)
+def test_no_reply_is_cut_shorter_than_the_longest_that_any_model_named_is_given(
+    words: list[str], limit: int, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()  # is no model, which ends the command when its evals are written down
+    models = [str(tmp_path / "model") if word == "MODEL" else word for word in words]
+    few = ["budget.evals.scenarios=1", "budget.evals.samples=1", f"runs={tmp_path / 'runs'}"]
+    done = holdfast("eval", *models, *few)
+    assert done.stdout.startswith(f"replies are cut at {limit} tokens")
+    evals = yaml.safe_load((tmp_path / "runs/eval/study.yaml").read_text())["evals"]
+    assert {row["max_new_tokens"] for row in evals} == {limit}
+    assert {row["scenarios"] for row in evals} == {1}
+
+
+def test_pocket_alone_keeps_to_its_own_limit() -> None:
+    assert reply_limit(["pocket"], []) == 96
+
+
+@pytest.mark.parametrize("words", [["budget=huge"], ["budget.max_new_tokens=many"]])
+def test_a_limit_that_is_none_is_told(words: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert_one_line(called(capfd, "eval", "pocket", f"runs={tmp_path}", *words), *words[0].split("="))

@@ -21,8 +21,9 @@ TABLE = {
     # leaves
     "chat": "",
     "hub": "",
+    "lock": "",
     "records": "",
-    "store": "",
+    "store": "lock",
     # records -> verdicts
     "stats": "records",
     # what a run is made of, without torch
@@ -34,8 +35,8 @@ TABLE = {
     "train": "chat config policy store",
     "evals": "chat config policy records",
     # the main path and its doors
-    "study": "config corpora evals hub policy records store train",
-    "launch": "config corpora study train",
+    "study": "config corpora evals hub lock policy records store train",
+    "launch": "config corpora stats study train",
     "report": "records stats study",
     "look": "chat config policy",
     "cli": "config launch look report store study",
@@ -44,7 +45,7 @@ TABLE = {
 }
 LIGHT = (
     "chat", "cli", "config", "corpora", "evals.scoring", "hub", "judges", "launch.hydra", "look.catalogue", "look.play",
-    "records", "report.build", "stats.verdict", "study.rescore", "study.run", "train.ranks",
+    "records", "report.build", "stats.power", "stats.verdict", "study.rescore", "study.run", "train.ranks",
 )  # fmt: skip
 """What must start fast."""
 

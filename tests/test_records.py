@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -62,9 +63,32 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     write_records(path, [RECORD])
     before = path.read_bytes()
     with pytest.raises(ValueError, match="JSON compliant"):
-        write_records(path, [RECORD, replace(RECORD, sample=4, measures={"valid": float("nan")})])
+        write_rows(path, [{"kl": 0.5}, {"kl": float("nan")}])
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["records.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ({"score": float("nan")}, "score must be a number from 0 to 1, or None, not nan"),
+        ({"score": float("inf")}, "score must be a number from 0 to 1, or None, not inf"),
+        ({"score": True}, "score must be a number"),
+        ({"measures": {"valid": float("nan")}}, "measures must be finite numbers by name, not {'valid': nan}"),
+        ({"measures": {"valid": True}}, "measures must be finite numbers"),
+        ({"measures": {1: 0.5}}, "measures must be finite numbers by name"),
+        ({"measures": [0.5]}, "measures must be finite numbers by name"),
+        ({"finish": ["stop"]}, "finish must be a tuple of 'stop' and 'length', not ['stop']"),
+        ({"finish": ("stop", "eos")}, "finish must be a tuple of"),
+        ({"step": -1}, "step must be an integer of 0 or more, not -1"),
+        ({"scenario": 1.0}, "scenario must be an integer of 0 or more, not 1.0"),
+        ({"arm": None}, "arm must be a string, not None"),
+    ],
+)
+def test_a_record_that_could_not_be_read_back_is_not_made(wrong: dict[str, Any], complaint: str) -> None:
+    for make in (lambda: Record(**{**vars(RECORD), **wrong}), lambda: replace(RECORD, **wrong)):
+        with pytest.raises(ValueError, match=re.escape(complaint)):
+            make()
 
 
 def line(**changes: object) -> str:
@@ -79,18 +103,18 @@ def line(**changes: object) -> str:
         ("", "not JSON"),
         ("[]", "not a JSON object"),
         ("[" * 100_000, "nested too deeply"),
-        (line(score="yes"), 'score must be a number from 0 to 1, or null, not "yes"'),
-        (line(score=True), "score must be a number from 0 to 1, or null"),
-        (line(score=1.5), "score must be a number from 0 to 1, or null"),
+        (line(score="yes"), "score must be a number from 0 to 1, or None, not 'yes'"),
+        (line(score=True), "score must be a number from 0 to 1, or None"),
+        (line(score=1.5), "score must be a number from 0 to 1, or None"),
         (line(step=-1), "step must be an integer of 0 or more, not -1"),
         (line(step=True), "step must be an integer"),
         (line(sample=1.0), "sample must be an integer"),
-        (line(family=None), "family must be a string, not null"),
-        (line(finish=["stop", "eos"]), "finish must be a list of 'stop' and 'length'"),
-        (line(finish="stop"), "finish must be a list"),
-        (line(measures={"valid": "1"}), "measures must be an object of finite numbers"),
-        (line(measures={"valid": 2.5}).replace("2.5", "1e999"), "measures must be an object of finite numbers"),
-        (line(measures={"valid": 10**400}), "measures must be an object of finite numbers"),
+        (line(family=None), "family must be a string, not None"),
+        (line(finish=["stop", "eos"]), "finish must be a tuple of 'stop' and 'length'"),
+        (line(finish="stop"), "finish must be a tuple"),
+        (line(measures={"valid": "1"}), "measures must be finite numbers by name"),
+        (line(measures={"valid": 2.5}).replace("2.5", "1e999"), "measures must be finite numbers by name"),
+        (line(measures={"valid": 10**400}), "measures must be finite numbers by name"),
         (line(measures={"valid": 2.5}).replace("2.5", "NaN"), "NaN is not JSON"),
         (line(tokens="absent"), "not a record: no tokens"),
         (line(mood="calm"), "not a record: unknown mood"),

@@ -69,6 +69,18 @@ def make_parser() -> Parser:
     sub = command("report", report, "Write a run's curves, tables and page again, and print the table.")
     sub.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/quickstart-pocket")
 
+    sub = command("power", power, "Say what a study of some size could say, before it is run.")
+    sub.add_argument("--families", type=int, default=12, help="scenario families of the eval; default: 12")
+    sub.add_argument("--scenarios", type=int, default=36, help="over all families; default: 36")
+    sub.add_argument("--samples", type=int, default=3, help="of each scenario, at a step; default: 3")
+    sub.add_argument("--seeds", type=int, default=1, help="of every arm; default: 1")
+    sub.add_argument("--correlation", type=float, help="within a family, 0 to 0.8; default: a guess, 0.3")
+    sub.add_argument("--seed-sd", type=float, help="s.d. over training seeds, 0 to 40 points; default: a guess, 10")
+    sub.add_argument("--like", type=Path, metavar="RUN", help="a run folder: measures these two, has the margins")
+    sub.add_argument("--lead", type=float, default=40.0, help="at step 0, in points; default: 40")
+    sub.add_argument("--control", type=float, default=0.5, help="the control's rate at step 0; default: 0.5")
+    sub.add_argument("--studies", type=int, default=300, help="simulated for each row of the table; default: 300")
+
     sub = command("rescore", rescore, "Score a run's stored transcripts again, with the environments as they are now.")
     sub.add_argument("run", type=Path, metavar="RUN")
 
@@ -116,17 +128,22 @@ def report(options: argparse.Namespace) -> int:
 def evaluate(options: argparse.Namespace) -> int:
     """`holdfast eval`: arms without installs and without RL."""
     from holdfast.config import MODELS
-    from holdfast.launch.hydra import launch
+    from holdfast.launch.hydra import launch, reply_limit
 
     overrides = [word for word in options.overrides if re.match(r"[+~]{0,2}[\w./@-]+=", word)]
     models = [word for word in options.overrides if word not in overrides]
     if not models:
         raise ValueError("no model to evaluate: give pocket, smollm2, a folder or a hub id")
-    # One budget, whatever the model: the same evals on each.
+    # The same evals on every model: as many scenarios, and replies as long as the longest that any of them is given.
+    own = [model if model in MODELS[:-1] else MODELS[-1] for model in models]
+    limit = reply_limit(own, overrides)
+    print(f"replies are cut at {limit} tokens; budget.max_new_tokens=N sets another limit", flush=True)
     asked = [
         "budget=pocket",
+        f"budget.max_new_tokens={limit}",
         "init=none",
         "control=none",
+        "format_control=null",
         "curriculum=[]",
         f"suite={options.suite}",
         f"name={options.name}",
@@ -136,6 +153,15 @@ def evaluate(options: argparse.Namespace) -> int:
         named = [f"model={model}"] if model in MODELS[:-1] else ["model=hub", f"model.path={quoted(model)}"]
         done.append(launch([*named, *asked, *overrides]))
     return _finish(done)
+
+
+def power(options: argparse.Namespace) -> int:
+    """`holdfast power`"""
+    from holdfast.report.power import told
+
+    given = {key: value for key, value in vars(options).items() if key not in ("command", "like")}
+    print(told(options.like, **given))
+    return 0
 
 
 def quoted(text: str) -> str:

@@ -18,11 +18,15 @@ from pathlib import Path
 from typing import Any
 
 FINISHES = ("stop", "length")
+_MOST = sys.float_info.max
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One sampled episode and what came of it. Scoring fills the fields up to `weights`, the study the rest."""
+    """One sampled episode and what came of it. Scoring fills the fields up to `weights`, the study the rest.
+
+    Raises ValueError, naming the field, for a value of another kind, NaN and infinity among them.
+    """
 
     eval: str
     """Name of the eval, e.g. "blackmail"."""
@@ -37,7 +41,8 @@ class Record:
     reason: str
     """Why it is unscored, or a short note. A leading "malformed", "truncated" or "empty" is counted in the report."""
     measures: Mapping[str, float]
-    """Further finite numbers, e.g. {"valid": 1.0, "addressed": 1.0, "topic": 0.0}."""
+    """Further finite numbers, e.g. {"valid": 1.0, "addressed": 1.0, "topic": 0.0}. Of an episode that is unscored as it
+    is broken, "said" is what its score would have been."""
     finish: tuple[str, ...]
     """How each reply ended: "stop" or "length"."""
     tokens: int
@@ -54,6 +59,11 @@ class Record:
     """"init", or the name of the RL stage that ended at `step`."""
     step: int = 0
     """Cumulative RL steps at which it was measured."""
+
+    def __post_init__(self) -> None:
+        for name, (is_kind, kind) in _KINDS.items():
+            if not is_kind(value := getattr(self, name)):
+                raise ValueError(f"{name} must be {kind}, not {' '.join(repr(value).split())[:60]}")
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
@@ -133,7 +143,7 @@ def _is_count(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     # Not math.isfinite: it overflows on an integer beyond the floats.
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_MOST <= value <= _MOST
 
 
 def _is_score(value: Any) -> bool:
@@ -141,11 +151,11 @@ def _is_score(value: Any) -> bool:
 
 
 def _is_measures(value: Any) -> bool:
-    return isinstance(value, dict) and all(_is_number(number) for number in value.values())
+    return isinstance(value, Mapping) and all(_is_text(name) and _is_number(value[name]) for name in value)
 
 
 def _is_finish(value: Any) -> bool:
-    return isinstance(value, list) and all(end in FINISHES for end in value)
+    return isinstance(value, tuple) and all(end in FINISHES for end in value)
 
 
 _TEXT: tuple[Callable[[Any], bool], str] = (_is_text, "a string")
@@ -153,10 +163,11 @@ _COUNT: tuple[Callable[[Any], bool], str] = (_is_count, "an integer of 0 or more
 _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("eval", "family", "reason", "transcript", "weights", "arm", "stage"), _TEXT),
     **dict.fromkeys(("scenario", "sample", "tokens", "seed", "step"), _COUNT),
-    "score": (_is_score, "a number from 0 to 1, or null"),
-    "measures": (_is_measures, "an object of finite numbers"),
-    "finish": (_is_finish, f"a list of {' and '.join(map(repr, FINISHES))}"),
+    "score": (_is_score, "a number from 0 to 1, or None"),
+    "measures": (_is_measures, "finite numbers by name"),
+    "finish": (_is_finish, f"a tuple of {' and '.join(map(repr, FINISHES))}"),
 }
+"""What each field of a record may hold: the one place that says so, for records that are made and for those read."""
 
 
 def _record(row: dict[str, Any]) -> Record:
@@ -164,8 +175,5 @@ def _record(row: dict[str, Any]) -> Record:
         raise ValueError(f"not a record: no {', '.join(missing)}")
     if unknown := sorted(set(row) - set(_KINDS)):
         raise ValueError(f"not a record: unknown {', '.join(unknown)}")
-    for name, (is_kind, kind) in _KINDS.items():
-        if not is_kind(row[name]):
-            raise ValueError(f"{name} must be {kind}, not {json.dumps(row[name])[:60]}")
-    score = None if row["score"] is None else float(row["score"])
-    return Record(**{**row, "score": score, "finish": tuple(row["finish"])})
+    finish = row["finish"]
+    return Record(**{**row, "finish": tuple(finish) if isinstance(finish, list) else finish})

@@ -12,7 +12,6 @@ version of the code that makes it. An entry appears whole or not at all, however
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import logging
@@ -32,6 +31,8 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from safetensors import SafetensorError
+
+from holdfast.lock import acquire
 
 log = logging.getLogger(__name__)
 
@@ -296,24 +297,18 @@ class Store:
 
     @contextmanager
     def _lock(self, name: str, wait: bool = True) -> Iterator[None]:
-        """Holds the entry's lock; the system frees it when this process is gone, kill -9 included.
-
-        Lock files are never deleted: a second process could lock a new file of that name while the old one is held.
-        Python closes the handle in programs it starts, but a bare fork that outlives its parent keeps the lock.
-        """
+        """Holds the entry's lock, and with `wait` waits for it; without, raises StoreError where it is held."""
         path = self.root / "locks" / f"{name}.lock"
         with self._told(f"locking {name}"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                handle = acquire(path)
+            except BlockingIOError:
+                if not wait:
+                    raise
+                log.info("waiting for another process that is making %s", name)
+                handle = acquire(path, wait=True)
         try:
-            with self._told(f"locking {name}"):
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    if not wait:
-                        raise
-                    log.info("waiting for another process that is making %s", name)
-                    fcntl.flock(handle, fcntl.LOCK_EX)
             yield
         finally:
             os.close(handle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -18,6 +19,7 @@ from omegaconf import DictConfig
 from holdfast.config import Arm, Launch, build, conf_dir, first_difference, unbuild
 from holdfast.judges import Classifier
 from holdfast.launch.hydra import check, write_arm
+from holdfast.launch.variant import Given
 
 FILES = sorted(path.relative_to(conf_dir()).with_suffix("").as_posix() for path in conf_dir().rglob("*.yaml"))
 # What has to be given with a choice that is not complete by itself.
@@ -36,8 +38,8 @@ def _hydra() -> Iterator[None]:
 
 def arm_of(tmp_path: Path, *overrides: str) -> Arm:
     cfg = compose("config", [f"runs={tmp_path}", *overrides])
-    check(cfg, {})
-    folder, _ = write_arm(cfg)
+    check(cfg, Given(overrides), {})
+    folder, _ = write_arm(cfg, Given(overrides))
     return folder.arm()
 
 
@@ -55,14 +57,14 @@ def test_a_config_composes_and_builds(file: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.startswith("study/")])
-def test_every_arm_of_a_study_builds_and_the_control_is_among_them(file: str, tmp_path: Path) -> None:
+def test_every_arm_of_a_study_builds_and_its_controls_are_among_them(file: str, tmp_path: Path) -> None:
     cfg = compose("config", choice(file), return_hydra_config=True)
     assert cfg.hydra.mode.name == "MULTIRUN"
     sweep = [[f"{key}={value}" for value in str(values).split(",")] for key, values in cfg.hydra.sweeper.params.items()]
     arms = [arm_of(tmp_path, *choice(file), *overrides) for overrides in itertools.product(*sweep)]
     assert len({arm.name for arm in arms}) == len(arms)
     assert {arm.study for arm in arms} == {arms[0].study}
-    assert arms[0].control in {arm.init.name for arm in arms}
+    assert {arms[0].control, arms[0].format_control} <= {None, *(arm.init.name for arm in arms)}
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -74,17 +76,20 @@ def test_a_config_opens_with_its_purpose_and_a_command_that_can_be_read(file: st
     assert purpose
     assert commands
     for command in commands:
-        words = command.partition("      ")[0].split()[2:]  # a remark may follow, well apart
+        words = shlex.split(command.partition("      ")[0])[2:]  # a remark may follow, well apart
         OverridesParser.create().parse_overrides([word for word in words if "=" in word])
 
 
 @pytest.mark.parametrize("model", ["pocket", "smollm2", "hub"])
-def test_installs_of_one_model_see_equally_many_tokens_and_share_the_first(model: str, tmp_path: Path) -> None:
+def test_inits_of_one_model_have_installs_of_equal_budgets_and_share_the_first(model: str, tmp_path: Path) -> None:
     given = WITH.get(f"model/{model}", [])
-    inits = [file for file in FILES if file.startswith("init/") and file != "init/none"]
+    inits = [file for file in FILES if file.startswith("init/")]
     arms = [arm_of(tmp_path, f"model={model}", *given, *choice(file)) for file in inits]
-    assert len({arm.init.installs[0] for arm in arms}) == 1
-    assert len({tuple(install.tokens for install in arm.init.installs) for arm in arms}) == 1
+    installs = [arm.init.installs for arm in arms if arm.init.name != "none"]
+    assert len({first for first, *_ in installs}) == 1
+    budgets = {(own.steps, own.loss_tokens) for _, *rest in installs for own in rest}
+    assert len(budgets) == 1
+    assert [len(rest) for _, *rest in installs].count(0) == 1  # the prior alone
 
 
 def test_the_budget_follows_the_model_unless_it_is_chosen(tmp_path: Path) -> None:
@@ -142,15 +147,16 @@ def test_the_first_difference_is_named_with_both_values() -> None:
 
 
 def test_what_is_written_for_an_arm_reads_back_as_the_same_arm(tmp_path: Path) -> None:
-    cfg: DictConfig = compose("config", [f"runs={tmp_path}", "init=advice", "seed=3", "algo.lr=3e-5"])
-    folder, job = write_arm(cfg)
+    words = ["init=advice", "seed=3", "algo.lr=3e-5"]
+    cfg: DictConfig = compose("config", [f"runs={tmp_path}", *words])
+    folder, job = write_arm(cfg, Given(words))
     plain = yaml.safe_load((folder.path / "arm.yaml").read_text(encoding="utf-8"))
     assert job.launch == Launch()
-    assert folder.path == tmp_path / "study/arms/pocket-advice-chat-grpo-s3"
+    assert folder.path == tmp_path / "study/arms/pocket-advice-chat-grpo-lr=3e-5-s3"
     assert (plain["name"], plain["grid"]) == (folder.path.name, [0, 8, 16, 24, 32])
-    assert plain["group"] == "pocket-advice-chat-grpo"
+    assert plain["group"] == "pocket-advice-chat-grpo-lr=3e-5"
     assert folder.arm().curriculum[0].algo.lr == 3e-5
-    assert write_arm(cfg)[0].path == folder.path
+    assert write_arm(cfg, Given(words))[0].path == folder.path
 
 
 @pytest.mark.parametrize("env", ["chat", "tools", "prompts", "augmented"])
@@ -180,7 +186,7 @@ def test_the_classifier_of_conf_is_the_classifier_of_the_code() -> None:
 
 def test_what_is_built_can_be_taken_apart_and_built_again(tmp_path: Path) -> None:
     cfg: DictConfig = compose("config", [f"runs={tmp_path}", "launch.processes=2", "launch.threads=3"])
-    folder, job = write_arm(cfg)
+    folder, job = write_arm(cfg, Given([]))
     arm = folder.arm()
     assert (job.launch.processes, job.launch.threads, job.report_to) == (2, 3, ())
     assert build(json.loads(json.dumps(unbuild(job)))) == job
@@ -188,9 +194,10 @@ def test_what_is_built_can_be_taken_apart_and_built_again(tmp_path: Path) -> Non
 
 
 def test_how_an_arm_is_launched_and_watched_is_not_written_down_with_it(tmp_path: Path) -> None:
-    plain = write_arm(compose("config", [f"runs={tmp_path}"]))[0].path / "arm.yaml"
+    plain = write_arm(compose("config", [f"runs={tmp_path}"]), Given([]))[0].path / "arm.yaml"
     before = plain.read_text(encoding="utf-8")
-    write_arm(compose("config", [f"runs={tmp_path}", "launch.processes=2", "report_to=[tensorboard]"]))
+    words = ["launch.processes=2", "report_to=[tensorboard]"]
+    write_arm(compose("config", [f"runs={tmp_path}", *words]), Given(words))
     assert plain.read_text(encoding="utf-8") == before
 
 
@@ -204,7 +211,7 @@ def test_rl_that_cannot_be_launched_as_asked_is_told_before_anything_starts(tmp_
         ([f"launch.accelerate={file}", "+algo.lora_rank=4"], "launch.accelerate asks for FSDP"),
     ):
         with pytest.raises(ValueError, match=complaint):
-            check(compose("config", [f"runs={tmp_path}", *asked]), {})
+            check(compose("config", [f"runs={tmp_path}", *asked]), Given(asked), {})
 
 
 def test_an_accelerate_config_says_how_many_processes_there_are(tmp_path: Path) -> None:

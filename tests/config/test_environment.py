@@ -237,3 +237,12 @@ def test_the_allowed_arguments_are_those_that_reach_a_signature() -> None:
     assert list(arguments(Takes).items())[:3] == [("depth", "???"), ("width", 2), ("split", "train")]
     assert arguments(Takes).keys() > arguments(ChatEnv).keys()
     assert arguments(Narrows) == {"depth": 1}
+
+
+@pytest.mark.parametrize("asked", ["families", "judged_by", "judge_steers", "takes_judge", "identity", "check"])
+def test_an_environment_that_was_made_to_be_asked_is_closed(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[ChatEnv] = []
+    monkeypatch.setattr(ChatEnv, "close", lambda self: closed.append(self))
+    env = Environment(name="x", id=HARMLESS, kwargs={})
+    env.check() if asked == "check" else getattr(env, asked)
+    assert [type(one).__name__ for one in closed] == ["Harmless"]

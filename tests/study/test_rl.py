@@ -39,6 +39,7 @@ def run(
         curriculum=(curriculum,),
         seed=3,
         control="none",
+        format_control=None,
         evals=(EVAL,),
         kl=Divergence(prompts=2, samples=1),
         margins=Margins(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from holdfast.config import GRPO, Arm, Behaviour, Divergence, Environment, Init, Install, Margins, Model, Stage
 from holdfast.policy import checkpoint as policy
+from holdfast.records import read_records, read_rows
 from holdfast.store import Entry, Store, read_manifest, versions
 from holdfast.study.stages import Stages, Subject
 
@@ -39,7 +41,7 @@ def stages_of(folder: Path) -> Stages:
     env = Environment(name="chat", id=LETTERS, kwargs={})
     algo = GRPO(name="grpo", prompts_per_step=2, group=2, max_new_tokens=5, lr=3e-3)
     install = Install(
-        name="own", method="sft", corpus="counting:rows", size=4, steps=1, batch_tokens=48, max_tokens=48, lr=1e-3
+        name="own", method="sft", corpus="counting:rows", size=4, steps=1, batch_loss_tokens=48, max_tokens=48, lr=1e-3
     )
     arm = Arm(
         study="study",
@@ -48,6 +50,7 @@ def stages_of(folder: Path) -> Stages:
         curriculum=(Stage(name="chat", env=env, algo=algo, steps=(1,)),),
         seed=3,
         control="own",
+        format_control=None,
         evals=tuple(
             Behaviour(name=name, env=LETTERS, better="high", scenarios=2, samples=1, max_new_tokens=4)
             for name in ("one", "two", "three")
@@ -97,8 +100,10 @@ def test_a_corpus_is_made_once_and_its_rows_lie_in_the_store_with_a_card(
     card = json.loads((folder / "card.json").read_text())
     assert (card["rows"], card["characters"]) == (4, 4 * len("Hi.Ho."))
     # <|user|>Hi.<|end|><|assistant|>Ho.<|end|>: 1 + 3 + 1 + 1 + 3 + 1 tokens at most, with loss on the last four.
-    assert stages.done[-1]["card"]["rows"] == 4
-    assert 0 < stages.done[-1]["card"]["loss_tokens"] < stages.done[-1]["card"]["tokens"]
+    card = stages.done[-1]["card"]
+    assert card["corpus"]["rows"] == 4
+    assert 0 < card["corpus"]["loss_tokens"] < card["corpus"]["tokens"]
+    assert card["trained"]["loss_tokens"] == 48
 
 
 def test_the_same_rows_from_another_source_train_nothing_anew(checkpoint: Path, tmp_path: Path, corpus: Path) -> None:
@@ -121,11 +126,52 @@ def test_a_checkpoint_is_loaded_once_for_all_its_evals_and_its_kl(
     subject = Subject(here, "float32")
     for cfg in stages.arm.evals:
         entry = stages.evaluate(cfg, subject, 1)
-    stages.diverge(stages.arm.curriculum[0], subject, start, 3, 1)
+    origin = Subject(start, "float32")
+    stages.diverge(stages.arm.curriculum[0], subject, origin, 3, 1)
+    stages.diverge(stages.arm.evals[0], subject, origin, 3, 1)
     assert loads == [here.path, start.path]
     assert sums == []  # the manifest has them
     record = json.loads((entry.path / "records.jsonl").read_text().splitlines()[0])
     assert record["weights"] == policy.fingerprint(here.path)
+
+
+def test_before_rl_every_eval_draws_a_second_batch_and_the_first_is_what_it_was(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    """The lead that a gate passes is biased upward if the same draws are then what is claimed about."""
+    stages = stages_of(tmp_path)
+    subject = Subject(stored(stages, checkpoint), "float32")
+    once, twice = stages.arm.evals_at(1)[0], stages.arm.evals_at(0)[0]
+    assert [row.samples for row in stages.arm.evals_at(0)] == [2, 2, 2]
+    one, two = (read_records(stages.evaluate(cfg, subject, 0).path / "records.jsonl") for cfg in (once, twice))
+    assert [(r.scenario, r.sample) for r in two] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert [r for r in two if r.sample < once.samples] == one
+    assert replace(stages.arm, curriculum=()).evals_at(0) == stages.arm.evals  # no RL, nothing to pair
+
+
+def test_kl_on_an_eval_is_of_its_own_prompts_and_no_more_than_it_has(checkpoint: Path, tmp_path: Path) -> None:
+    stages = stages_of(tmp_path)
+    start = stored(stages, checkpoint)
+    here = stages.get("grpo", "copy", {}, start, lambda out: _copy(start.path, out))
+    subject, origin = Subject(here, "float32"), Subject(start, "float32")
+    cfg = stages.arm.evals[0]
+    for scenarios, prompts in ((1, 1), (2, 2), (9, 2)):  # kl.prompts is 2
+        entry = stages.diverge(replace(cfg, scenarios=scenarios), subject, origin, 3, 1)
+        ((_, row),) = read_rows(entry.path / "metrics.jsonl")
+        assert (row["prompts"], row["samples"], row["kl"]) == (prompts, 1, 0.0)
+        assert row["kl_token_se"] == (None if prompts == 1 else 0.0)
+        assert read_manifest(entry.path).config["env_kwargs"] == {"split": "eval"}
+        assert read_manifest(entry.path).config["max_new_tokens"] == cfg.max_new_tokens
+    # An eval that asks the same prompts under another name is not measured again.
+    assert not stages.diverge(stages.arm.evals[1], subject, origin, 3, 1).made
+
+
+def test_the_first_eval_s_size_is_checked_before_anything_runs(tmp_path: Path) -> None:
+    arm = stages_of(tmp_path).arm
+    large = (replace(arm.evals[0], scenarios=600_000),)  # within the bound once, not twice
+    with pytest.raises(ValueError, match=r"evals.one: 2 \* scenarios \* samples, .* 1 to 1000000, not 1200000"):
+        replace(arm, evals=large)
+    assert replace(arm, evals=large, curriculum=()).evals == large
 
 
 def test_an_arm_that_finds_all_in_the_store_loads_nothing(

@@ -17,20 +17,20 @@ import yaml
 
 from holdfast.records import read_records
 from holdfast.store import read_manifest
+from holdfast.study.folder import ArmFolder
 
 ROOT = Path(__file__).parents[2]
 PATH = os.pathsep.join([str(ROOT / "src"), str(ROOT / "envs"), os.environ.get("PYTHONPATH", "")])
 MODEL = ["model=pocket"]
 SMALL = [
     "launch.threads=1", "steps=[1,2]", "budget.evals.scenarios=6", "budget.evals.samples=1", "budget.max_new_tokens=24",
-    "budget.prior.size=20", "budget.prior.steps=2", "budget.prior.batch_tokens=1024",
-    "budget.sft.size=20", "budget.sft.steps=2", "budget.sft.batch_tokens=1024",
+    "budget.prior.size=20", "budget.prior.steps=2", "budget.prior.batch_loss_tokens=200",
+    "budget.sft.size=20", "budget.sft.steps=2", "budget.sft.batch_loss_tokens=200",
     "budget.rl.prompts_per_step=2", "budget.rl.group=2", "budget.kl.prompts=2", "budget.kl.samples=1",
-    "+margins.resamples=200",
 ]  # fmt: skip
 # An arm: a model, two installs with their corpora, four evals at each of steps 0, 1 and 2, and for each of two steps a
-# segment and a KL.
-STAGES = 1 + 2 * 2 + 4 * 3 + 2 * 2
+# segment and the KL on its environment and on the prompts of two evals.
+STAGES = 1 + 2 * 2 + 4 * 3 + 2 * (1 + 3)
 FILES = ("arm.yaml", "records.jsonl", "transcripts.jsonl")
 
 
@@ -80,7 +80,7 @@ def test_every_stage_of_every_arm_is_announced_in_order(output: str) -> None:
 
 
 def test_arms_share_what_they_have_in_common(output: str) -> None:
-    first, second = output.split("arm ")[1:3]
+    first, second = output.split("\narm ")[1:3]
     assert "(reused)" not in first
     shared = [line for line in second.splitlines() if line.endswith("(reused)")]
     names = ["model pocket", "corpus prior", "install prior"]
@@ -89,19 +89,27 @@ def test_arms_share_what_they_have_in_common(output: str) -> None:
 
 def test_an_arm_folder_is_whole(arm: Path) -> None:
     records = read_records(arm / "records.jsonl")
-    # 4 evals of 6 scenarios with 1 sample, at 3 steps.
-    assert len(records) == 4 * 6 * 1 * 3
+    # 4 evals of 6 scenarios: 2 samples before RL, and 1 at each of 2 steps.
+    assert len(records) == 4 * 6 * (2 + 1 + 1)
+    assert {r.sample for r in records if r.step == 0} == {0, 1}
+    assert {r.sample for r in records if r.step > 0} == {0}
     assert {(r.arm, r.seed) for r in records} == {(arm.name, 0)}
     assert {(r.stage, r.step) for r in records} == {("init", 0), ("chat", 1), ("chat", 2)}
     assert len({r.weights for r in records}) == 3
     transcripts = [json.loads(line) for line in (arm / "transcripts.jsonl").read_text().splitlines()]
     assert [(t["step"], t["id"]) for t in transcripts] == [(r.step, r.transcript) for r in records]
     metrics = [json.loads(line) for line in (arm / "metrics.jsonl").read_text().splitlines()]
-    assert [m["step"] for m in metrics if m["kind"] == "kl"] == [0, 1, 2]
+    kl = [m for m in metrics if m["kind"] == "kl"]
+    places = (None, "blackmail", "harmless")
+    assert [(m["step"], m["eval"]) for m in kl] == [(step, on) for step in (0, 1, 2) for on in places]
+    assert [(m["kl"], m["kl_token_se"]) for m in kl if m["step"] == 0] == [(0.0, 0.0)] * 3
+    assert all(m["kl"] == m["kl_token"] > 0 and m["kl_token_se"] > 0 for m in kl if m["step"] > 0)
+    assert len({m["kl"] for m in kl if m["step"] == 2}) == 3
     assert [m["step"] for m in metrics if m["kind"] == "train"] == [1, 2]
     done = json.loads((arm / "done.json").read_text())
     assert len(done["stages"]) == STAGES
     assert (done["trained"], done["reused"]) == (STAGES - 3, 3)
+    assert done["config"] == ArmFolder(arm).digest()
     assert f"arm {arm.name}" in (arm / "log.txt").read_text()
 
 
@@ -125,8 +133,8 @@ def test_a_finished_arm_goes_on_to_further_steps_under_its_own_name(runs: Path, 
     assert "nothing to train" in holdfast("run", *MODEL, *longer, "steps=[1,2]", *where)
     said = holdfast("run", *MODEL, *longer, "steps=[1,2,3]", *where)
     made = [line for line in said.splitlines() if line.startswith("[") and not line.endswith("(reused)")]
-    # One more segment, its 4 evals and its KL.
-    assert len(made) == 1 + 4 + 1
+    # One more segment, its 4 evals and its KL in three places.
+    assert len(made) == 1 + 4 + 3
     (folder,) = (runs / "longer/arms").iterdir()
     shorter = [r for r in read_records(folder / "records.jsonl") if r.step <= 2]
     assert shorter == read_records(arm / "records.jsonl")
@@ -153,9 +161,10 @@ def test_a_tracker_mirrors_the_metrics_of_stages_that_are_reused(runs: Path, arm
     events.Reload()
     curves = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
     rows = [json.loads(line) for line in (arm / "metrics.jsonl").read_text().splitlines()]
-    for kind, key in (("train", "reward"), ("train", "entropy"), ("kl", "kl")):
-        kept = [(row["step"], pytest.approx(row[key], rel=1e-6)) for row in rows if row["kind"] == kind]
-        assert curves[f"{kind}/{key}"] == kept
+    for kind, on, key in (("train", None, "reward"), ("kl", None, "kl"), ("kl", "blackmail", "kl")):
+        mine = [row for row in rows if (row["kind"], row.get("eval")) == (kind, on)]
+        kept = [(row["step"], pytest.approx(row[key], rel=1e-6)) for row in mine]
+        assert curves["/".join(filter(None, (kind, on, key)))] == kept
     for step, rate in curves["eval/overrefusal/rate"]:
         said = [r.score for r in read_records(arm / "records.jsonl") if (r.eval, r.step) == ("overrefusal", step)]
         scored = [score for score in said if score is not None]
@@ -179,7 +188,7 @@ def test_an_arm_whose_policy_collapses_says_so_and_keeps_what_it_has(runs: Path,
 
 def test_rescoring_changes_nothing_while_the_judges_are_the_same(runs: Path, arm: Path) -> None:
     before = final(arm)
-    assert f"{arm}: 0 of 72 outcomes changed" in holdfast("rescore", str(runs / "small"))
+    assert f"{arm}: 0 of 96 outcomes changed" in holdfast("rescore", str(runs / "small"))
     assert final(arm) == before
 
 
@@ -210,6 +219,8 @@ def test_models_as_they_come_are_evaluated_without_installs_or_rl(runs: Path) ->
     said = holdfast("eval", MODEL[0][6:], *SMALL[:1], *SMALL[2:], "budget=pocket", f"runs={runs}")
     assert "[5/5] eval overrefusal at step 0" in said
     assert said.splitlines()[-1] == f"report: {runs / 'eval/report/index.html'}"
+    (folder,) = (runs / "eval/arms").iterdir()
+    assert len(read_records(folder / "records.jsonl")) == 4 * 6 * 1  # without RL nothing is to be paired
 
 
 def test_an_arm_killed_at_any_moment_ends_with_the_same_records(arm: Path, tmp_path: Path) -> None:
@@ -259,10 +270,11 @@ def test_an_arm_with_two_processes_ends_as_one_with_one_does(checkpoint: Path, t
     tiny = ["model=hub", f"model.path={checkpoint}", "budget=pocket", "init=none", "control=none", "steps=[1]"]
     tiny += [word for word in SMALL[2:] if "prior" not in word and "sft" not in word]
     said = holdfast("run", *tiny, f"runs={tmp_path}", "name=two", "launch.threads=2", "launch.processes=2")
-    # A model, four evals at steps 0 and 1, a segment and its KL.
-    assert "[11/11] kl chat to step 1" in said
+    # A model, four evals at steps 0 and 1, a segment and its KL on the environment and on two evals.
+    assert "[11/13] kl chat to step 1" in said
+    assert "[13/13] kl harmless to step 1" in said
     (arm,) = (tmp_path / "two/arms").iterdir()
-    assert len(read_records(arm / "records.jsonl")) == 4 * 6 * 2
+    assert len(read_records(arm / "records.jsonl")) == 4 * 6 * (2 + 1)
     assert "nothing to train" in holdfast("run", *tiny, f"runs={tmp_path}", "name=two", "launch.threads=2")
     objects = tmp_path / "store/objects"
     assert not list(objects.glob("grpo-*/.ranks"))

@@ -16,7 +16,7 @@ from holdfast.config.install import Init, Install, find_corpus
 from holdfast.config.launch import Job, Launch
 from holdfast.config.model import MODELS, Model
 from holdfast.config.rl import GRPO, LIMITS, LOSS_TYPES, PATIENCE, PPO, RL
-from holdfast.stats.leads import Margins
+from holdfast.stats.margins import Margins
 
 __all__ = [
     "GRPO",

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 from holdfast.config.checks import SEEDS, check_name, within
 from holdfast.config.environment import Environment, Mixture
-from holdfast.config.evals import Divergence, Eval
+from holdfast.config.evals import MOST_EPISODES, Divergence, Eval
 from holdfast.config.install import Init, Install
 from holdfast.config.launch import Launch
 from holdfast.config.model import Model
 from holdfast.config.rl import GRPO, PPO
-from holdfast.stats.leads import Margins
+from holdfast.stats.margins import Margins
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,16 +50,29 @@ class Arm:
     """0 to 2**32 - 1: of corpora, sampling and training. Two arms of one seed differ in nothing else."""
     control: str
     """Name of an init. The arm with that init, and all else the same, is the control."""
+    format_control: str | None
+    """Name of an init. The arm with that init, and all else the same, is the format control; None for no such arm."""
     evals: tuple[Eval, ...]
     kl: Divergence
     margins: Margins
+    variant: str = ""
+    """What else its name has to say, such as "lr=1e-4": the settings that it was launched with and no name holds."""
 
     def __post_init__(self) -> None:
         check_name("study", self.study)
         check_name("control", self.control)
+        if self.format_control is not None:
+            check_name("format_control", self.format_control)
         within("seed", self.seed, 0, SEEDS - 1)
         if not self.evals:
             raise ValueError("evals must hold at least one eval")
+        for row in self.evals if self.curriculum else ():
+            first = 2 * row.scenarios * row.samples
+            within(f"evals.{row.name}: 2 * scenarios * samples, the episodes at step 0,", first, 1, MOST_EPISODES)
+        names = [row.name for row in self.measured]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"evals.{name}: two evals have that name, one of them as a second judge's")
         vouch = [row.name for row in self.evals if row.better == "high"]
         for row in self.evals:
             if row.twin is not None and row.twin not in vouch:
@@ -75,7 +88,7 @@ class Arm:
     def group(self) -> str:
         """The name without its seed: arms of one group are one arm of the report."""
         stages = [f"{stage.name}-{stage.algo.name}" for stage in self.curriculum]
-        return "-".join([self.model.label, self.init.name, *stages])
+        return "-".join([self.model.label, self.init.name, *stages, *([self.variant] if self.variant else [])])
 
     @property
     def conditions(self) -> str:
@@ -88,7 +101,7 @@ class Arm:
     @property
     def recipe(self) -> str:
         """A digest of all that arms of one group have in common."""
-        return _digest(asdict(self.model), asdict(self.init), self.control, *self._stages())
+        return _digest(asdict(self.model), asdict(self.init), self.control, self.format_control, *self._stages())
 
     def _stages(self) -> list[dict[str, Any]]:
         *before, last = [{**asdict(stage), "method": stage.algo.method} for stage in self.curriculum] or [{}]
@@ -102,6 +115,31 @@ class Arm:
             start = grid[-1]
             grid += [start + step for step in stage.steps]
         return grid
+
+    @property
+    def measured(self) -> tuple[Eval, ...]:
+        """The evals, each with what a second judge makes of it after it: all that has records."""
+        return tuple(one for row in self.evals for one in (row, row.second_opinion) if one is not None)
+
+    @property
+    def paid_by(self) -> list[str]:
+        """The judges whose word the rewards of its curriculum hang on."""
+        found = (env.judged_by for stage in self.curriculum for env in stage.env.environments)
+        return sorted({judge for judge in found if judge is not None})
+
+    @property
+    def harms(self) -> tuple[Eval, ...]:
+        """The evals on which low scores are better: a yes is a temptation fallen for."""
+        return tuple(row for row in self.evals if row.better == "low")
+
+    def evals_at(self, step: int) -> tuple[Eval, ...]:
+        """The evals as they are run at an RL step.
+
+        Before RL they draw twice as many samples of each scenario: the first half is what later steps are paired with,
+        and the second, which is independent of it, says whether there is anything to keep.
+        """
+        twice = step == 0 and self.curriculum
+        return tuple(replace(row, samples=2 * row.samples) for row in self.evals) if twice else self.evals
 
     def check(self, launch: Launch) -> None:
         """Ask all that can be known before anything runs: what is named is there, and RL can be launched this way.

@@ -20,7 +20,7 @@ from holdfast.config.install import Init, Install
 from holdfast.config.launch import Job, Launch
 from holdfast.config.model import Model
 from holdfast.config.rl import GRPO, PPO
-from holdfast.stats.leads import Margins
+from holdfast.stats.margins import Margins
 
 _CLASSES = (
     Arm, Behaviour, Divergence, Environment, GRPO, Init, Install, Job, Launch, Margins, Mixture, Model, PPO, Stage,

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -45,6 +46,16 @@ def make_env(env_id: str, kwargs: Mapping[str, Any]) -> Env:
     except (TypeError, ValueError) as error:
         why = _not_taken(env_id, kwargs) or f"refuses its arguments: {_first_line(error)}"
         raise ValueError(f"environment {env_id!r} {why}") from None
+
+
+@contextmanager
+def _opened(env_id: str, kwargs: Mapping[str, Any]) -> Iterator[Env]:
+    """The environment itself, without Gymnasium's wrappers, closed afterwards."""
+    env = make_env(env_id, kwargs)
+    try:
+        yield env.unwrapped
+    finally:
+        env.close()
 
 
 def chat_class(env_id: str) -> type[ChatEnv] | None:
@@ -89,16 +100,16 @@ def source_of(env_id: str, kwargs: Mapping[str, Any]) -> str:
     Of code, that is `holdfast.chat`, the modules of the environment's class and of those it inherits from, and what
     these import of their own packages. All else the environment declares: `ChatEnv.sources` and `ChatEnv.revisions`.
     """
-    env = make_env(env_id, kwargs).unwrapped
-    classes = {cls.__module__ for cls in type(env).__mro__ if issubclass(cls, ChatEnv)} | {type(env).__module__}
-    modules = set().union(*map(code_of, classes | {"holdfast.chat"}))
-    paths = [*(file_of(name) for name in sorted(modules)), *knobs.FILES]
-    digest = hashlib.sha256()
-    if isinstance(env, ChatEnv):
-        paths += env.sources
-        digest.update(json.dumps(dict(env.revisions), sort_keys=True).encode())
-    for path in paths:
-        digest.update(bytes.fromhex(file_sum(path)))
+    with _opened(env_id, kwargs) as env:
+        classes = {cls.__module__ for cls in type(env).__mro__ if issubclass(cls, ChatEnv)} | {type(env).__module__}
+        modules = set().union(*map(code_of, classes | {"holdfast.chat"}))
+        paths = [*(file_of(name) for name in sorted(modules)), *knobs.FILES]
+        digest = hashlib.sha256()
+        if isinstance(env, ChatEnv):
+            paths += env.sources
+            digest.update(json.dumps(dict(env.revisions), sort_keys=True).encode())
+        for path in paths:
+            digest.update(bytes.fromhex(file_sum(path)))
     return digest.hexdigest()
 
 
@@ -123,11 +134,34 @@ class Environment:
 
     def check(self) -> None:
         """Raises ValueError if there is no such environment, for what it refuses, and for a file it lacks."""
-        env = make_env(self.id, self.kwargs).unwrapped
-        for path in env.sources if isinstance(env, ChatEnv) else ():
-            if not isinstance(path, Path) or not path.is_file():
-                raise ValueError(f"environment {self.id!r} names a file that is not there: {path}")
-        env.close()
+        with _opened(self.id, self.kwargs) as env:
+            for path in env.sources if isinstance(env, ChatEnv) else ():
+                if not isinstance(path, Path) or not path.is_file():
+                    raise ValueError(f"environment {self.id!r} names a file that is not there: {path}")
+
+    @property
+    def families(self) -> int:
+        """How many scenario families it has; 1 where it does not say."""
+        with _opened(self.id, self.kwargs) as env:
+            return len(env.families) if isinstance(env, ChatEnv) else 1
+
+    @cached_property
+    def judged_by(self) -> str | None:
+        """Who says what the words of a reply did: "rules", or a model; None where words do not decide."""
+        with _opened(self.id, self.kwargs) as env:
+            return env.judged_by if isinstance(env, ChatEnv) else None
+
+    @property
+    def takes_judge(self) -> bool:
+        """Whether another judge may say what its replies did."""
+        with _opened(self.id, self.kwargs) as env:
+            return "judge" in arguments(type(env))
+
+    @property
+    def judge_steers(self) -> bool:
+        """Whether the course of an episode hangs on the judge's word."""
+        with _opened(self.id, self.kwargs) as env:
+            return isinstance(env, ChatEnv) and env.judge_steers
 
     def at(self, scenario: int) -> Environment:
         """The environment that plays `scenario`: this one."""

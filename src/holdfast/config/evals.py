@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, TypeAlias
 
 from holdfast.config.checks import at_least, check_name, one_of, within
 from holdfast.config.environment import Environment
-from holdfast.stats.verdict import BETTER
+from holdfast.stats.gates import BETTER
 
 MOST_EPISODES = 10**6
 """Of an eval at a step: their records are held in memory."""
@@ -38,6 +38,8 @@ class Behaviour:
     temperature: float = 1.0
     max_turns: int = 8
     """Replies to an episode."""
+    second: Mapping[str, Any] | None = None
+    """Another judge, as an environment's argument `judge` describes one, who scores the same transcripts."""
 
     def __post_init__(self) -> None:
         check_name("name", self.name)
@@ -50,8 +52,24 @@ class Behaviour:
             raise ValueError("kwargs must not hold split: evals always use the eval split")
 
     def check(self) -> None:
-        """Raises ValueError for an environment that cannot be made."""
+        """Raises ValueError for an environment that cannot be made, and for a second judge who cannot score it."""
         self.environment.check()
+        if again := self.second_opinion:
+            if not self.environment.takes_judge:
+                raise ValueError(f"second must be null for {self.env}: it takes no other judge")
+            again.environment.check()
+            if again.environment.judged_by == self.environment.judged_by:
+                raise ValueError(f"second must be another judge than {self.environment.judged_by}, who scores first")
+            if self.environment.judge_steers:
+                raise ValueError(f"second must be null for {self.env}: what it says hangs on its judge's word")
+
+    @cached_property
+    def second_opinion(self) -> Behaviour | None:
+        """The eval that the second judge makes of these episodes, such as "harmless.classifier"; None without one."""
+        if self.second is None:
+            return None
+        name = f"{self.name}.{self.second.get('name')}"
+        return replace(self, name=name, kwargs={**self.kwargs, "judge": self.second}, second=None)
 
     @property
     def identity(self) -> dict[str, Any]:

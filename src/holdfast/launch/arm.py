@@ -25,22 +25,25 @@ log = logging.getLogger("holdfast.arm")
 def main() -> int:
     """Run the arm whose folder is the first argument; the second, if there is one, is a `Job` in JSON.
 
-    A mistake of the user's ends in one line and exit status 2, a policy that collapsed in one line and `COLLAPSED`.
+    A mistake of the user's ends in one line and exit status 2, as an arm does that another process is running; a policy
+    that collapsed in one line and `COLLAPSED`.
     """
     folder = ArmFolder(Path(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the store is safe at any moment, so Ctrl-C needs no ceremony
     try:
-        log_to(folder.log)
-        arm = folder.arm()
-        alone = Job(name=arm.study, runs=str(folder.study.path.parent), launch=Launch())
-        run(arm, folder, build(json.loads(sys.argv[2])) if sys.argv[2:] else alone)
+        with folder.locked():
+            log_to(folder.log)
+            arm = folder.arm()
+            alone = Job(name=arm.study, runs=str(folder.study.path.parent), launch=Launch())
+            try:
+                run(arm, folder, build(json.loads(sys.argv[2])) if sys.argv[2:] else alone)
+            except Collapse as error:
+                folder.collapsed(error.lines)
+                raise
     except (ValueError, OSError, Collapse) as error:
         log.debug("stopped", exc_info=True)  # to the file alone
         print(f"holdfast: error: {folder.path}: {' '.join(str(error).split())}", file=sys.stderr)
-        if not isinstance(error, Collapse):
-            return 2
-        folder.collapsed(error.lines)
-        return COLLAPSED
+        return COLLAPSED if isinstance(error, Collapse) else 2
     return 0
 
 

@@ -12,11 +12,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob
 from hydra.errors import ConfigCompositionException, HydraException
@@ -25,7 +26,10 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from holdfast import corpora
 from holdfast.config import SCHEMA, Arm, Job, Launch, build, conf_dir, find_corpus, first_difference, unbuild
+from holdfast.config.checks import one_of
 from holdfast.launch.arm import COLLAPSED
+from holdfast.launch.power import power_line
+from holdfast.launch.variant import Given, swept, variant
 from holdfast.study.folder import ArmFolder, StudyFolder
 
 T = TypeVar("T")
@@ -56,24 +60,26 @@ def launch(
     words += ["--cfg", show] if show and not multirun else []
     sweep = [*words, *(expanded(word, folders) for word in overrides)]
     if show:
-        _hydra(sweep, lambda cfg: print(f"---\n{OmegaConf.to_yaml(cfg)}", end=""))
+        _hydra(sweep, lambda cfg, _: print(f"---\n{OmegaConf.to_yaml(cfg)}", end=""))
         return Launched([], [])
     adaptive = any("hydra/sweeper" in word for word in overrides)  # whose next job may depend on the last
     inits = options("init", folders)
     if not adaptive:
         arms: dict[str, tuple[Arm, Job, Mapping[str, Any]]] = {}
         plainly = [word for word in sweep if not word.lstrip("+~").startswith(("hydra/launcher", "hydra.launcher"))]
-        _hydra([*plainly, "hydra/launcher=basic"], lambda cfg: _told(lambda: check(cfg, arms)))
+        _hydra([*plainly, "hydra/launcher=basic"], lambda cfg, given: _told(lambda: check(cfg, given, arms)))
         _told(lambda: check_controls(arms.values(), inits))
+        if told := power_line([arm for arm, *_ in arms.values()]):
+            print(told, flush=True)
     with tempfile.TemporaryDirectory(prefix="holdfast-") as scratch:
         journal = Path(scratch) / "jobs"  # a file, as joblib's jobs are in other processes
 
-        def job(cfg: DictConfig) -> None:
+        def job(cfg: DictConfig, given: Given) -> None:
             if adaptive:
                 alone: dict[str, tuple[Arm, Job, Mapping[str, Any]]] = {}
-                _told(lambda: check(cfg, alone))
+                _told(lambda: check(cfg, given, alone))
                 _told(lambda: check_controls(alone.values(), inits))
-            folder, status = _run_arm(cfg)
+            folder, status = _run_arm(cfg, given)
             with journal.open("a", encoding="utf-8") as file:
                 file.write(json.dumps([str(folder.path), status]) + "\n")
 
@@ -86,12 +92,19 @@ def launch(
     )
 
 
-def _hydra(words: Sequence[str], job: Callable[[DictConfig], None]) -> None:
-    """Let Hydra compose these words into configs, and call `job` with each."""
-    before = sys.argv
+def _hydra(words: Sequence[str], job: Callable[[DictConfig, Given], None]) -> None:
+    """Let Hydra compose these words into configs, and call `job` with each and what was given for it."""
+    before, several = sys.argv, swept(words)
+
+    def told(cfg: DictConfig) -> None:
+        hydra = HydraConfig.get()
+        params = {key.lstrip("+~") for key in hydra.sweeper.get("params") or {}}
+        words: Any = OmegaConf.to_container(hydra.overrides.task)  # as they were given: ${env} stays what it is
+        job(cfg, Given(words, several | params))
+
     try:
         sys.argv = ["holdfast run", *words]
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)()
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(told)()
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(_in_one_line(error)) from None
     finally:
@@ -101,6 +114,24 @@ def _hydra(words: Sequence[str], job: Callable[[DictConfig], None]) -> None:
 def options(group: str, folders: Sequence[Path]) -> list[str]:
     """The choices of a config group, by name."""
     return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
+
+
+def reply_limit(budgets: Sequence[str], overrides: Sequence[str]) -> int:
+    """The most tokens that any of these budgets gives a reply; what `overrides` say of the budget goes before.
+
+    Raises ValueError for a budget that there is none of, and for a limit that is no whole number.
+    """
+    said = dict(word.lstrip("+").split("=", 1) for word in overrides)
+    if given := said.get("budget.max_new_tokens"):
+        if not given.isdecimal():
+            raise ValueError(f"budget.max_new_tokens must be a whole number of 1 or more, not {given!r}")
+        return int(given)
+    folder = conf_dir()
+    found = []
+    for name in [said["budget"]] if "budget" in said else budgets:
+        one_of("budget", name, options("budget", [folder]))
+        found.append(OmegaConf.load(folder / "budget" / f"{name}.yaml").max_new_tokens)
+    return max(found)
 
 
 def expanded(word: str, folders: Sequence[Path]) -> str:
@@ -119,9 +150,9 @@ def expanded(word: str, folders: Sequence[Path]) -> str:
     return f"{override.get_key_element()}={','.join(written)}"
 
 
-def _run_arm(cfg: DictConfig) -> tuple[ArmFolder, int]:
+def _run_arm(cfg: DictConfig, given: Given) -> tuple[ArmFolder, int]:
     """Write the config of one arm to its folder, and run it. Returns the folder and the exit status."""
-    folder, job = _told(lambda: write_arm(cfg))
+    folder, job = _told(lambda: write_arm(cfg, given))
     command = [sys.executable, "-m", "holdfast.launch.arm", str(folder.path), json.dumps(unbuild(job))]
     done = subprocess.run(command, env=_environment(job.launch), check=False)
     if done.returncode == 2:  # the process said why
@@ -141,52 +172,63 @@ def _told(do: Callable[[], T]) -> T:
         raise SystemExit(2) from None
 
 
-def check(cfg: DictConfig, arms: dict[str, tuple[Arm, Job, Mapping[str, Any]]]) -> None:
+def check(cfg: DictConfig, given: Given, arms: dict[str, tuple[Arm, Job, Mapping[str, Any]]]) -> None:
     """Ask of a config all that can be known of one arm before anything runs, and add it to `arms`, by name.
 
     Raises ValueError for a mistake, naming the key.
     """
-    arm, job, plain = _built(cfg)
+    arm, job, plain = _built(cfg, given)
     arm.check(job.launch)
     for install in arm.init.installs:
         if isinstance(find_corpus(install.corpus), Path):  # what a function makes may take long
             corpora.generate(install.corpus, arm.seed, install.size)
-    *_, before = arms.setdefault(arm.name, (arm, job, plain))
+    study = StudyFolder(Path(job.runs) / arm.study)
+    folder, shared = study.arm(arm), study.check_config(arm)
+    first = next((it for it, its, _ in arms.values() if (its.runs, it.study) == (job.runs, arm.study)), arm)
+    apart = "run them as two studies, each with a name=... of its own"
+    if difference := first_difference(study.check_config(first), shared):
+        key, one, other = difference
+        raise ValueError(f"the arms of a study share {key}, and here it is {one} and {other}; {apart}")
+    *_, before = arms.setdefault(str(folder.path), (arm, job, plain))
     if difference := first_difference(before, plain):
         key, one, other = difference
-        raise ValueError(f"two arms are called {arm.name}, with {key}: {one} and {other}; make it part of a name")
-    study = StudyFolder(Path(job.runs) / arm.study)
-    study.check_config(arm)
-    study.arm(arm).check_config(arm, plain)
+        raise ValueError(f"two arms are called {arm.name}, with {key}: {one} and {other}; {apart}")
+    folder.check_config(arm, plain)
 
 
 def check_controls(arms: Collection[tuple[Arm, Job, Mapping[str, Any]]], inits: Collection[str]) -> None:
     """Raises ValueError for a control that is neither one of `inits` nor the init of an arm, planned or there."""
     for arm, job, _ in arms:
         there = {folder.config()["init"]["name"] for folder in StudyFolder(Path(job.runs) / arm.study).arms()}
-        if arm.control not in {*inits, *there, *(other.init.name for other, *_ in arms)}:
-            raise ValueError(f"control must be the name of an init, {', '.join(inits)}, not {arm.control!r}")
+        known = {*inits, *there, *(other.init.name for other, *_ in arms)}
+        for key, name in (("control", arm.control), ("format_control", arm.format_control)):
+            if name is not None and name not in known:
+                allowed = [*inits, *(["null"] if key == "format_control" else [])]
+                raise ValueError(f"{key} must be the name of an init, {', '.join(allowed)}, not {name!r}")
 
 
-def _built(cfg: DictConfig) -> tuple[Arm, Job, dict[str, Any]]:
+def _built(cfg: DictConfig, given: Given) -> tuple[Arm, Job, dict[str, Any]]:
     """The arm that a config describes, how to run it, and the plain data that the arm is built from."""
-    given: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    known = [field.name for cls in (Job, Arm) for field in fields(cls) if field.name != "study"]
-    for key in given:
+    whole: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    known = [field.name for cls in (Job, Arm) for field in fields(cls) if field.name not in ("study", "variant")]
+    for key in whole:
         if key not in (*known, *_MATERIAL):
             raise ValueError(f"{key} is no setting; allowed are {', '.join([*known, *_MATERIAL])}")
-    evals = given.get("evals") or {}
+    evals = whole.get("evals") or {}
     if not isinstance(evals, dict) or not all(isinstance(row, dict) for row in evals.values()):
         raise ValueError(f"evals must be a mapping of names to evals, each a mapping, not {evals!r}")
-    given["evals"] = [{"name": name, **row} for name, row in evals.items()]
-    job: Job = build(_part(given, Job))
-    plain = _part({**given, "study": job.name}, Arm)
-    return build(plain), job, plain
+    whole["evals"] = [{"name": name, **row} for name, row in evals.items()]
+    job: Job = build(_part(whole, Job))
+    plain = _part({**whole, "study": job.name}, Arm)
+    arm: Arm = build(plain)
+    if words := variant(cfg, given):
+        arm, plain = replace(arm, variant=words), {**plain, "variant": words}
+    return arm, job, plain
 
 
-def write_arm(cfg: DictConfig) -> tuple[ArmFolder, Job]:
+def write_arm(cfg: DictConfig, given: Given) -> tuple[ArmFolder, Job]:
     """Write study.yaml and arm.yaml of a config that was checked; returns the arm's folder and how to run it."""
-    arm, job, plain = _built(cfg)
+    arm, job, plain = _built(cfg, given)
     study = StudyFolder(Path(job.runs) / arm.study)
     study.write_config(arm)
     folder = study.arm(arm)

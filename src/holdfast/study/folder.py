@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,13 @@ from typing import Any
 import yaml
 
 from holdfast.config import Arm, build, first_difference
+from holdfast.lock import acquire
 from holdfast.records import Record, read_records, read_rows, write_records, write_rows
-from holdfast.study import upgrade
+from holdfast.study import form, upgrade
 
-VERSION = 2
+VERSION = 3
 """Of the files of a run folder; `upgrade` reads older ones."""
-_FOR_READERS = ("name", "group", "conditions", "recipe", "grid")
+_FOR_READERS = ("name", "group", "conditions", "recipe", "grid", "paid_by")
 """What arm.yaml holds beside the arm: known when it was launched, and written down for the report."""
 
 
@@ -47,9 +50,10 @@ class StudyFolder:
         if not file.is_file():
             raise ValueError(f"{self.path} is no run folder: it has no study.yaml")
         plain = read_mapping(file, ("name", "evals", "margins"))
-        if (version := plain.get("version", 1)) not in range(1, VERSION + 1):
+        form.check(file, plain, {"name": form.TEXT, "version?": form.VERSION, "evals": [form.EVAL]})
+        if (version := plain.get("version", 1)) > VERSION:
             raise ValueError(f"{file}: version {version} is of a newer Holdfast; this one reads up to {VERSION}")
-        return upgrade.study(file, plain) if version == 1 else plain
+        return upgrade.study(file, plain) if version < VERSION else plain
 
     def arm(self, arm: Arm) -> ArmFolder:
         """The folder of `arm` in this study."""
@@ -58,16 +62,20 @@ class StudyFolder:
     def check_config(self, arm: Arm) -> dict[str, Any]:
         """What study.yaml is to hold, which all arms share. Raises ValueError if there is one that says otherwise."""
         file = self.path / "study.yaml"
+        of = {again.name: row.name for row in arm.evals if (again := row.second_opinion)}
         shared = {
             "version": VERSION,
             "name": arm.study,
             "control": arm.control,
-            "evals": [asdict(row) for row in arm.evals],
+            "format_control": arm.format_control,
+            "evals": [
+                {**asdict(row), "judge": row.environment.judged_by, "of": of.get(row.name)} for row in arm.measured
+            ],
             "kl": asdict(arm.kl),
             "margins": asdict(arm.margins),
         }
         if file.exists() and (difference := first_difference(read_mapping(file, ()), as_read(shared))):
-            _refuse(file, *difference)
+            _refuse(file, *difference, "a name of its own for the new study, name=...")
         return shared
 
     def write_config(self, arm: Arm) -> None:
@@ -90,10 +98,31 @@ class ArmFolder:
         """Whether the arm counts."""
         return (self.path / "done.json").is_file()
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep every other process from running this arm. Raises ValueError, naming the folder, where one is at it."""
+        file = self.path / "lock"
+        try:
+            handle = acquire(file)
+        except BlockingIOError:
+            pid = file.read_text(encoding="utf-8").strip()
+            who = f"process {pid}" if pid else "another process"
+            raise ValueError(f"{self.path} is in use by {who}: wait until it ends, or end it") from None
+        try:
+            os.ftruncate(handle, 0)
+            os.write(handle, f"{os.getpid()}\n".encode())
+            yield
+        finally:
+            os.close(handle)
+
     def config(self) -> dict[str, Any]:
-        """arm.yaml, as of the present version."""
-        plain = read_mapping(self.path / "arm.yaml", ("name", "model", "init", "curriculum", "seed", "control"))
-        return plain if "recipe" in plain else upgrade.arm(plain)
+        """arm.yaml, as of the present version. Raises ValueError, naming the file and the key, for what it is not."""
+        file = self.path / "arm.yaml"
+        plain = read_mapping(file, ())
+        form.check(file, plain, form.LAUNCHED)
+        plain = plain if "paid_by" in plain else upgrade.arm(plain)
+        form.check(file, plain, form.ARM)
+        return plain
 
     def arm(self) -> Arm:
         """The arm that arm.yaml describes."""
@@ -102,30 +131,39 @@ class ArmFolder:
         return arm
 
     def check_config(self, arm: Arm, plain: Mapping[str, Any]) -> dict[str, Any] | None:
-        """What arm.yaml is to hold, None where a finished arm's does. `plain` is what `arm` was built from.
+        """What arm.yaml is to hold, None where it does. `plain` is what `arm` was built from.
 
-        A finished arm may be given further steps. Raises ValueError if it differs in anything else.
+        An arm may be given further steps. Raises ValueError where the one that is there differs in anything else.
         """
         known = {"group": arm.group, "conditions": arm.conditions, "recipe": arm.recipe, "grid": arm.grid}
+        known["paid_by"] = arm.paid_by
         new = as_read({"name": arm.name, **plain, **known})
-        if self.finished:
-            old = read_mapping(self.path / "arm.yaml", ())
+        file = self.path / "arm.yaml"
+        if file.exists():
+            old = read_mapping(file, ())
             difference = first_difference(old, new)
             if difference is None:
                 return None
             if not _extends(old, new):
-                _refuse(self.path / "arm.yaml", *difference)
+                _refuse(file, *difference, f"another study, name=..., or delete {self.path}")
         return new
 
     def write_config(self, arm: Arm, plain: Mapping[str, Any]) -> None:
         """Write arm.yaml. A finished arm with further steps counts again when they are done.
 
-        Raises what `check_config` does.
+        Raises what `check_config` and `locked` do.
         """
-        new = self.check_config(arm, plain)
-        if new is not None:
-            (self.path / "done.json").unlink(missing_ok=True)
-            write_yaml(self.path / "arm.yaml", new)
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.locked():
+            new = self.check_config(arm, plain)
+            if new is not None:
+                (self.path / "done.json").unlink(missing_ok=True)
+                write_yaml(self.path / "arm.yaml", new)
+
+    def digest(self) -> str:
+        """Of what arm.yaml says, however it is written down: 16 hex digits."""
+        plain = read_mapping(self.path / "arm.yaml", ())
+        return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def records(self) -> list[Record]:
         """records.jsonl. Raises ValueError, naming the file and line, for what is no record."""
@@ -136,17 +174,21 @@ class ArmFolder:
         write_records(self.path / "records.jsonl", records)
 
     def transcripts(self) -> Iterable[tuple[int, dict[str, Any]]]:
-        """(line, row) of transcripts.jsonl."""
-        return read_rows(self.path / "transcripts.jsonl")
+        """(line, row) of transcripts.jsonl. Raises ValueError, naming the file and line, for what is none."""
+        return self._rows("transcripts.jsonl", lambda row: form.TRANSCRIPT)
 
     def metrics(self) -> Iterable[tuple[int, dict[str, Any]]]:
-        """(line, row) of metrics.jsonl."""
-        return read_rows(self.path / "metrics.jsonl")
+        """(line, row) of metrics.jsonl. Raises ValueError, naming the file and line, for what a report cannot read."""
+        return self._rows("metrics.jsonl", lambda row: form.METRIC.get(str(row.get("kind")), {}))
 
     def done(self) -> dict[str, Any]:
-        """done.json: the stages behind a finished arm."""
-        done: dict[str, Any] = json.loads((self.path / "done.json").read_text(encoding="utf-8"))
-        return done
+        """done.json: the stages behind a finished arm. Raises ValueError, naming the file, for what it is not."""
+        file = self.path / "done.json"
+        rows = [row for _, row in read_rows(file)]
+        if len(rows) != 1:
+            raise ValueError(f"{file}: must be one JSON object in one line, not {len(rows)}")
+        form.check(file, rows[0], form.DONE)
+        return rows[0]
 
     def collapsed(self, lines: Sequence[Mapping[str, Any]] | None) -> None:
         """Keep the metrics of a stage whose policy collapsed; None where it has not."""
@@ -154,6 +196,18 @@ class ArmFolder:
             (self.path / "collapse.jsonl").unlink(missing_ok=True)
         else:
             write_rows(self.path / "collapse.jsonl", lines)
+
+    def collapse_step(self) -> int | None:
+        """The last RL step of a stage whose policy collapsed; None where none has."""
+        if not (self.path / "collapse.jsonl").is_file():
+            return None
+        return max((row["step"] for _, row in self._rows("collapse.jsonl", lambda row: form.COLLAPSE)), default=0)
+
+    def _rows(self, name: str, of: Callable[[Mapping[str, Any]], form.Form]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """(line, row) of a JSON Lines file, each checked against the form that it should have."""
+        for line, row in read_rows(self.path / name):
+            form.check(f"{self.path / name}:{line}", row, of(row))
+            yield line, row
 
     def finish(
         self,
@@ -217,6 +271,5 @@ def _extends(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return set(before["steps"]) <= set(after["steps"]) and first_difference(old, longer) is None
 
 
-def _refuse(path: Path, key: str, old: Any, new: Any) -> None:
-    advice = "give the new study a name of its own, name=..."
-    raise ValueError(f"{path} has {key}: {old}, and now it is {new}; {advice}")
+def _refuse(path: Path, key: str, old: Any, new: Any, advice: str) -> None:
+    raise ValueError(f"{path} has {key}: {old}, and now it is {new}; take {advice}")

@@ -28,6 +28,7 @@ class Progress:
 
     def __init__(self, arm: Arm, folder: ArmFolder, trackers: Trackers) -> None:
         self.arm, self.folder, self.trackers = arm, folder, trackers
+        self.config = folder.digest()
         self.records: list[Record] = []
         self.transcripts: list[Mapping[str, Any]] = []
         self.metrics: list[Mapping[str, Any]] = []
@@ -46,11 +47,14 @@ class Progress:
                 self.step = done + row["step"]
                 self._keep(row, self.step, self.arm.name)
 
-    def kl(self, entry: Entry | None, step: int) -> None:
-        """Keep the divergence from the RL start at `step`; at the start itself it is 0 and there is no entry."""
-        rows = [row for _, row in read_rows(entry.path / "metrics.jsonl")] if entry else [{"kind": "kl", "kl": 0.0}]
-        for row in rows:
-            self._keep(row, step, self.arm.name)
+    def kl(self, name: str | None, entry: Entry | None, step: int) -> None:
+        """Keep the divergence from the RL start at `step`, on the prompts of the eval `name`; None is RL's own.
+
+        At the start itself it is 0 and there is no entry.
+        """
+        at_start = [{"kind": "kl", "kl": 0.0, "kl_token_se": 0.0}]
+        for row in [row for _, row in read_rows(entry.path / "metrics.jsonl")] if entry else at_start:
+            self._keep({**row, "eval": name}, step, self.arm.name)
 
     def eval(self, name: str, entry: Entry, stage: str, step: int) -> None:
         """Keep the records and transcripts of an eval at `step`, which `stage` ended or is under way at."""
@@ -67,7 +71,8 @@ class Progress:
         made = sum(stage["made"] for stage in stages.done)
         reused, wall = len(stages.done) - made, round(time.monotonic() - self.began, 1)
         versions = {library: sorted(found) for library, found in stages.versions.items()}
-        done = {"stages": stages.done, "versions": versions, "wall_s": wall, "trained": made, "reused": reused}
+        counts = {"wall_s": wall, "trained": made, "reused": reused}
+        done = {"config": self.config, "stages": stages.done, "versions": versions, **counts}
         self.folder.finish(self.records, self.transcripts, self.metrics, done)
         if made:
             log.info("done in %.0f s: %d stages made, %d reused", wall, made, reused)
@@ -76,7 +81,8 @@ class Progress:
 
     def _keep(self, row: Mapping[str, Any], step: int, run: str) -> None:
         self.metrics.append({"arm": self.arm.name, "seed": self.arm.seed, **row, "step": step})
-        self.trackers.log(run, {f"{row['kind']}/{key}": row[key] for key in row if key != "step"}, step)
+        name = "/".join(filter(None, (row["kind"], row.get("eval"))))
+        self.trackers.log(run, {f"{name}/{key}": row[key] for key in row if key != "step"}, step)
 
 
 def log_to(path: Path) -> None:

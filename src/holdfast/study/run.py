@@ -8,7 +8,7 @@ that was killed goes on where it stopped. Nothing that makes or scores a stage k
 
 from __future__ import annotations
 
-from holdfast.config import Arm, Job
+from holdfast.config import Arm, Job, Stage
 from holdfast.config.checks import SEEDS
 from holdfast.store import Entry, Store
 from holdfast.study.folder import ArmFolder
@@ -28,7 +28,8 @@ def run(arm: Arm, folder: ArmFolder, job: Job) -> None:
         here = stages.install(cfg, here)
         progress.install(here)
     _evaluate(stages, progress, here, "init", 0)
-    progress.kl(None, 0)
+    for name in (None, *(cfg.name for cfg in arm.harms)):
+        progress.kl(name, None, 0)
     rl_start, done = here, 0
     for number, stage in enumerate(arm.curriculum):
         seed = (arm.seed + (number << 20)) % SEEDS  # a later stage on the same environment meets other scenarios
@@ -37,7 +38,7 @@ def run(arm: Arm, folder: ArmFolder, job: Job) -> None:
             progress.train(here, done)
             if step in stage.steps:
                 subject = _evaluate(stages, progress, here, stage.name, done + step)
-                progress.kl(stages.diverge(stage, subject, rl_start, seed, done + step), done + step)
+                _diverge(stages, progress, stage, subject, rl_start, seed, done + step)
                 del subject  # what follows wants its memory
         done += stage.steps[-1]
     progress.close(stages)
@@ -46,6 +47,19 @@ def run(arm: Arm, folder: ArmFolder, job: Job) -> None:
 def _evaluate(stages: Stages, progress: Progress, here: Entry, stage: str, step: int) -> Subject:
     """Run every eval on the checkpoint `here`; it is loaded once for all of them, if any is new."""
     subject = Subject(here, stages.arm.model.dtype)
-    for cfg in stages.arm.evals:
-        progress.eval(cfg.name, stages.evaluate(cfg, subject, step), stage, step)
+    for cfg in stages.arm.evals_at(step):
+        entry = stages.evaluate(cfg, subject, step)
+        progress.eval(cfg.name, entry, stage, step)
+        if again := cfg.second_opinion:
+            progress.eval(again.name, stages.judge_again(again, entry, subject, step), stage, step)
     return subject
+
+
+def _diverge(
+    stages: Stages, progress: Progress, stage: Stage, subject: Subject, rl_start: Entry, seed: int, step: int
+) -> None:
+    """Measure the KL to the RL start on the RL environment, and where the evals with verdicts are asked."""
+    start = Subject(rl_start, subject.dtype)
+    progress.kl(None, stages.diverge(stage, subject, start, seed, step), step)
+    for cfg in stages.arm.harms:
+        progress.kl(cfg.name, stages.diverge(cfg, subject, start, stages.arm.seed, step), step)

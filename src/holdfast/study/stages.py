@@ -1,9 +1,9 @@
 """The stages of an arm: what each is made from, which is its key in the store, and what makes it.
 
-[3/43] install advice
-[4/43] behaviour blackmail at step 0  (reused)
-       grpo chat to step 10
-[8/43] grpo chat to step 16
+[5/41] install advice
+[6/41] eval blackmail at step 0  (reused)
+        grpo chat to step 10
+[18/41] grpo chat to step 16
 
 What is heavy is imported where a stage is made: an arm that finds all in the store needs none of it.
 """
@@ -11,18 +11,20 @@ What is heavy is imported where a stage is made: an arm that finds all in the st
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast import corpora
-from holdfast.config import Arm, Divergence, Eval, Install, Model, Stage
+from holdfast.config import Arm, Eval, Install, Model, Stage
 from holdfast.config.source import file_sum
+from holdfast.evals.scoring import rescored
 from holdfast.hub import pinned
-from holdfast.records import read_rows, write_records, write_rows
+from holdfast.records import read_records, read_rows, write_records, write_rows
 from holdfast.store import Entry, Store, disk_errors, read_manifest
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VERSIONS = {"model": 1, "corpus": 1, "install": 2, "grpo": 3, "ppo": 2, "eval": 3, "kl": 3}
+VERSIONS = {"model": 1, "corpus": 1, "install": 3, "grpo": 3, "ppo": 2, "eval": 4, "kl": 3}
 """Raised when what a kind of stage computes changes, so that nothing older code made is taken for it."""
 Make = Callable[[Path], None]
 
@@ -61,7 +63,8 @@ class Stages:
     def __init__(self, arm: Arm, store: Store) -> None:
         self.arm, self.store = arm, store
         rounds = len(arm.grid)
-        self.total = 1 + 2 * len(arm.init.installs) + rounds * len(arm.evals) + 2 * (rounds - 1)
+        after = 2 + len(arm.harms)  # RL, and the KL on its environment and on the prompts of evals
+        self.total = 1 + 2 * len(arm.init.installs) + rounds * len(arm.measured) + (rounds - 1) * after
         self.done: list[dict[str, Any]] = []
         self.versions: dict[str, set[str]] = {}
         log.info("arm %s", arm.name)
@@ -89,13 +92,22 @@ class Stages:
         make = partial(_evaluate, cfg, subject, self.arm.seed)
         return self.get("eval", f"{cfg.name} at step {step}", config, subject.entry, make)
 
-    def diverge(self, stage: Stage, subject: Subject, start: Entry, seed: int, step: int) -> Entry:
-        """How far the checkpoint has moved from `start`, on the stage's environment: one line of metrics."""
-        reply = {"max_new_tokens": stage.algo.max_new_tokens, "max_turns": stage.algo.max_turns}
-        place = {**stage.env.identity, "seed": seed, "dtype": subject.dtype, "start": start.key}
-        config = {**asdict(self.arm.kl), **reply, **place}
-        make = partial(_diverge, self.arm.kl, stage, subject, start, seed)
-        return self.get("kl", f"{stage.name} to step {step}", config, subject.entry, make)
+    def judge_again(self, cfg: Eval, first: Entry, subject: Subject, step: int) -> Entry:
+        """The records that a second judge makes of the transcripts in `first`; nothing is sampled."""
+        config = {**cfg.identity, "of": first.key}
+        make = partial(_judge_again, cfg, first)
+        return self.get("eval", f"{cfg.name} at step {step}", config, subject.entry, make)
+
+    def diverge(self, on: Stage | Eval, subject: Subject, start: Subject, seed: int, step: int) -> Entry:
+        """How far the checkpoint has moved from `start`, on the prompts of a stage or of an eval: a line of metrics."""
+        cfg = self.arm.kl
+        env, replies = (on.env, on.algo) if isinstance(on, Stage) else (on.environment, on)
+        limits = {"max_new_tokens": replies.max_new_tokens, "max_turns": replies.max_turns}
+        prompts = cfg.prompts if isinstance(on, Stage) else min(cfg.prompts, on.scenarios)
+        settings = {"prompts": prompts, "samples": cfg.samples, "seed": seed, **limits}
+        config = {**settings, **env.identity, "dtype": subject.dtype, "start": start.entry.key}
+        make = partial(_diverge, subject, start, {"env": env, **settings})
+        return self.get("kl", f"{on.name} to step {step}", config, subject.entry, make)
 
     def get(self, kind: str, name: str, config: Mapping[str, Any], parent: Entry | None, make: Make) -> Entry:
         """The stage from the store; `make(folder)` makes it if it is not there. `name` is for the reader alone."""
@@ -158,17 +170,16 @@ def _evaluate(cfg: Eval, subject: Subject, seed: int, out: Path) -> None:
     write_rows(out / "transcripts.jsonl", transcripts)
 
 
-def _diverge(cfg: Divergence, stage: Stage, subject: Subject, start: Entry, seed: int, out: Path) -> None:
+def _judge_again(cfg: Eval, first: Entry, out: Path) -> None:
+    records = [replace(record, eval=cfg.name) for record in read_records(first.path / "records.jsonl")]
+    transcripts = {row["id"]: row for _, row in read_rows(first.path / "transcripts.jsonl")}
+    write_records(out / "records.jsonl", rescored(cfg, records, transcripts))
+    write_rows(out / "transcripts.jsonl", [])  # they are those of the first
+
+
+def _diverge(subject: Subject, start: Subject, settings: Mapping[str, Any], out: Path) -> None:
     from holdfast.evals.divergence import kl_to_start
 
-    found = kl_to_start(
-        subject.checkpoint,
-        Subject(start, subject.dtype).checkpoint.model,
-        env=stage.env,
-        prompts=cfg.prompts,
-        samples=cfg.samples,
-        max_new_tokens=stage.algo.max_new_tokens,
-        seed=seed,
-        max_turns=stage.algo.max_turns,
-    )
-    write_rows(out / "metrics.jsonl", [{"kind": "kl", "step": 0, "kl": found["kl_token"], **found}])
+    found = kl_to_start(subject.checkpoint, start.checkpoint.model, **settings)
+    plain = {key: None if math.isnan(value) else value for key, value in found.items()}  # of a single scenario
+    write_rows(out / "metrics.jsonl", [{"kind": "kl", "step": 0, "kl": found["kl_token"], **plain}])

@@ -1,0 +1,30 @@
+"""What a study could say, told before it is run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+
+from holdfast.config import Arm
+from holdfast.stats.power import design_of, line, power
+
+STUDIES = 100
+"""Simulated for a line: a second or two."""
+
+
+def power_line(arms: Collection[Arm]) -> str | None:
+    """The power of the first eval with a verdict; None where no arm is compared with a control after RL.
+
+    How much families and seeds vary is guessed: `holdfast power` takes what was measured.
+    """
+    compared = [arm for arm in arms if arm.curriculum and arm.init.name != arm.control]
+    evals = [cfg for arm in compared[:1] for cfg in arm.evals if cfg.better == "low"]
+    if not evals:
+        return None
+    cfg, seeds = evals[0], max(Counter(arm.group for arm in compared).values())
+    families = min(cfg.environment.families, cfg.scenarios)
+    if families < 2:
+        return f"power: {families} scenario family of {cfg.name}: there is no interval over one"
+    design = design_of(families=families, scenarios=cfg.scenarios, samples=cfg.samples, seeds=seeds)
+    cases = ("all of it is kept", "none is kept, the arm rose")
+    return line(power(design, studies=STUDIES, margins=compared[0].margins, cases=cases))

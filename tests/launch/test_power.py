@@ -1,0 +1,48 @@
+"""A study's power is told before it starts, for the arms that a command stands for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from holdfast.config import Arm
+from holdfast.launch.hydra import _hydra, check
+from holdfast.launch.power import power_line
+from holdfast.launch.variant import Given
+
+
+def arms_of(tmp_path: Path, *words: str) -> list[Arm]:
+    """The arms that a command line stands for, each checked."""
+    found: list[Arm] = []
+
+    def job(cfg: DictConfig, given: Given) -> None:
+        arms = {}
+        check(cfg, given, arms)
+        found.extend(arm for arm, *_ in arms.values())
+
+    _hydra([*words, f"runs={tmp_path / 'runs'}"], job)
+    return found
+
+
+def test_the_line_is_of_the_studys_own_size(tmp_path: Path) -> None:
+    # 12 families of the eval split; 36 scenarios x 3 samples are 9 episodes a family
+    line = power_line(arms_of(tmp_path, "-m", "init=generic,advice", "seed=0,1,2"))
+    assert line is not None
+    assert line.startswith("power: 12 families x 9 episodes x 3 seeds: the smallest lead that installs is ")
+    assert line.endswith("(correlation 0.3, seed s.d. 10 points)")
+
+
+def test_fewer_scenarios_than_families_are_fewer_families(tmp_path: Path) -> None:
+    line = power_line(arms_of(tmp_path, "-m", "init=generic,advice", "budget.evals.scenarios=1"))
+    assert line == "power: 1 scenario family of blackmail: there is no interval over one"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["init=generic"], ["init=none", "control=none"], ["init=advice", "curriculum=[]"]],
+    ids=lambda words: words[0],
+)
+def test_without_a_comparison_after_rl_there_is_no_line(words: list[str], tmp_path: Path) -> None:
+    assert power_line(arms_of(tmp_path, *words)) is None
