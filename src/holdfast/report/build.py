@@ -17,9 +17,11 @@ from typing import Any
 
 from holdfast.report.figure import draw, png, svg
 from holdfast.report.findings import Findings
-from holdfast.report.numbers import headline, kept, percent, points, steps_to_half, versions_differ
+from holdfast.report.numbers import headline, kept, own_rate, points, standing, together, verdict_of, warnings
 from holdfast.report.page import page
-from holdfast.stats.verdict import Lead, Rate, Verdict
+from holdfast.stats.leads import Lead, Matched
+from holdfast.stats.rates import Rate
+from holdfast.stats.verdict import Verdict
 
 
 def write(run: Findings) -> Path:
@@ -38,6 +40,7 @@ def write(run: Findings) -> Path:
         files[f"{stem}.png"] = png(drawn[name])
     files["curves.csv"] = to_csv(Rate, run.analysis.rates).encode()
     files["leads.csv"] = to_csv(Lead, run.analysis.leads).encode()
+    files["matched.csv"] = to_csv(Matched, run.analysis.matched).encode()
     files["verdicts.csv"] = to_csv(Verdict, run.analysis.verdicts).encode()
     out = run.folder.report
     out.mkdir(exist_ok=True)
@@ -50,33 +53,30 @@ def summary_table(run: Findings) -> str:
     """The verdicts of a study as aligned text for a terminal, a reason under each."""
     blocks = []
     for name in run.harms:
-        lines = [["arm", "verdict", "rate", "lead at the start", "lead at the end", "kept", "half gone", "KL"]]
+        lines = [["arm", "verdict", "own rate", "lead at the start", "lead at the end", "kept"]]
         reasons = [""]
         for group in run.groups:
-            rates = [r for r in run.analysis.rates if (r.eval, r.arm) == (name, group) and r.rate]
-            rate = " -> ".join(percent(r.rate.value) for r in (rates[0], rates[-1]) if r.rate) if rates else ""
-            verdict = next((v for v in run.analysis.verdicts if (v.eval, v.arm) == (name, group)), None)
-            row = [run.labels[group], verdict.verdict if verdict else "control", rate]
+            label, _, reason = standing(run, name, group)
+            row = [run.labels[group], label, own_rate(run, name, group)]
+            verdict = verdict_of(run, name, group)
             if verdict and verdict.start and verdict.end:
                 row += [points(verdict.start.points), points(verdict.end.points), kept(verdict.end.retention)]
-                row += [steps_to_half(verdict), "" if verdict.end.kl is None else f"{verdict.end.kl:.3g}"]
             lines.append(row + [""] * (len(lines[0]) - len(row)))
-            reasons.append(verdict.reason if verdict else "")
+            reasons.append(reason)
         widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
         text = [f"{run.name}, {name}: {headline(run, name)}"]
         for line, reason in zip(lines, reasons, strict=True):
             text.append("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
             text += [f"    {reason}"] if reason else []
         blocks.append("\n".join(text))
-    if run.unfinished:
-        blocks.append(f"Unfinished, not in the table: {', '.join(run.unfinished)}")
-    if differing := versions_differ(run):
-        blocks.append(differing)
-    return "\n\n".join(blocks)
+    return "\n\n".join([*blocks, *([together(run)] if together(run) else []), *warnings(run)])
 
 
 def to_csv(kind: type, rows: Sequence[Any]) -> str:
-    """Rows of one dataclass as CSV: an Estimate is three columns, a Lead several, of gates the first that failed."""
+    """Rows of one dataclass as CSV: an Estimate is three columns, a Lead several, of gates the first that failed.
+
+    Before a bare verdict stands what may be said: "persisted (this run)".
+    """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([name for name, _ in _columns(kind, None)])
@@ -93,6 +93,9 @@ def _columns(kind: type, row: Any) -> Iterable[tuple[str, Any]]:
         elif field.type == "Lead | None":
             known = ("arm", "control", "eval")
             yield from ((f"{field.name}_{name}", cell) for name, cell in _columns(Lead, value) if name not in known)
+        elif field.name == "verdict":
+            yield "says", None if row is None else row.says
+            yield "verdict", value
         elif field.name == "gates":
             yield "failed", next((gate.name for gate in value or () if not gate.passed), None)
         else:

@@ -1,6 +1,8 @@
-"""The curves of one eval as small multiples: a column per arm, and three rows.
+"""The curves of one eval as small multiples: a column per arm, and under each other
 
-    rate against RL step, the control's behind it in grey · lead against RL step, with the margin · lead against KL
+    against RL step: the arm's rate, the control's behind it in grey; and the lead, with the share that is asked for
+    against KL on the RL environment: the two rates, each along its own; and the lead where both have that KL
+    against the training reward: the same
 
 or, where no arm has a control, the rate alone.
 Arms are told apart by their column, colours only repeat it (Okabe and Ito's palette). The SVG keeps text as text and
@@ -11,18 +13,21 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from holdfast.stats.verdict import Analysis, Estimate, Margins, Verdict
+from holdfast.stats.intervals import Estimate
+from holdfast.stats.leads import Lead
+from holdfast.stats.margins import Margins
+from holdfast.stats.verdict import Analysis, Verdict
 
 INK, QUIET = "#1b1f24", "#7d828a"
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-ACROSS = 4  # columns before a new band of rows
+ACROSS, ROWS = 4, 6  # columns before a new band of rows
 STYLE: dict[str, Any] = {
     "font.size": 9.5,
     "axes.titlesize": 10.5,
@@ -45,32 +50,32 @@ STYLE: dict[str, Any] = {
 
 
 def draw(analysis: Analysis, name: str, labels: Mapping[str, str], margins: Margins) -> Figure:
-    """The curves of eval `name`. `labels` is what to call each arm."""
+    """The curves of eval `name`. `labels` is what to call each arm; an arm that was never measured is left out."""
     with matplotlib.rc_context(STYLE):
-        verdicts = [v for v in analysis.verdicts if v.eval == name and v.start is not None]
+        measured = {row.arm for row in analysis.rates if row.eval == name}
+        verdicts = [v for v in analysis.verdicts if v.eval == name and v.arm in measured]
         if not verdicts:
             return _rates(analysis, name, labels)
-        bands = max(1, math.ceil(len(verdicts) / ACROSS))
-        across = min(max(len(verdicts), 1), ACROSS)
-        figure = Figure(figsize=(0.9 + 2.75 * across, 0.3 + 6.3 * bands), layout="constrained")
+        bands, across = math.ceil(len(verdicts) / ACROSS), min(len(verdicts), ACROSS)
+        figure = Figure(figsize=(0.9 + 2.75 * across, 0.3 + 2.1 * ROWS * bands), layout="constrained")
         labels_at: dict[Any, list[tuple[float, str]]] = {}
-        grid = figure.subplots(3 * bands, across, squeeze=False)
+        grid = figure.subplots(ROWS * bands, across, squeeze=False)
         for i in range(bands * across):
             band, column = divmod(i, across)
-            panels = grid[3 * band : 3 * band + 3, column]
+            panels = grid[ROWS * band : ROWS * (band + 1), column]
             if i >= len(verdicts):
                 for axes in panels:
                     axes.set_axis_off()
                 continue
             colour = PALETTE[i % len(PALETTE)]
             labels_at |= _column(panels, analysis, verdicts[i], labels[verdicts[i].arm], margins, colour)
-        for row in range(3 * bands):
-            _share_y(grid[row])
+        for i in range(0, ROWS * bands, ROWS):
+            _share_y(grid[i : i + ROWS : 2].flat)  # rates
+            _share_y(grid[i + 1 : i + ROWS : 2].flat)  # leads
         for axes, texts in labels_at.items():
             _beside(axes, texts)
-        for band in range(bands):
-            for row, text in enumerate((f"{name}: yes, %", "lead, points", "lead, points")):
-                grid[3 * band + row, 0].set_ylabel(text)
+        for i, row in enumerate(grid):
+            row[0].set_ylabel("lead, points" if i % 2 else f"{name}: yes, %")
         return figure
 
 
@@ -94,37 +99,76 @@ def png(figure: Figure) -> bytes:
 def _column(
     panels: Any, analysis: Analysis, verdict: Verdict, label: str, margins: Margins, colour: str
 ) -> dict[Any, list[tuple[float, str]]]:
-    """Draw an arm's three panels. Returns what to write beside each, and at which height."""
-    rate_axes, lead_axes, kl_axes = panels
+    """Draw an arm's panels. Returns what to write beside each, and at which height."""
+    rate_axes, lead_axes, kl_axes, kl_lead_axes, reward_axes, reward_lead_axes = panels
     rate_axes.set_title(label, loc="left", fontweight="bold", pad=19)
-    rate_axes.annotate(verdict.verdict, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points")
-    beside: dict[Any, list[tuple[float, str]]] = {rate_axes: [], lead_axes: [], kl_axes: []}
+    rate_axes.annotate(verdict.says, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points")
+    beside: dict[Any, list[tuple[float, str]]] = {axes: [] for axes in panels}
+    leads = [x for x in analysis.leads if (x.eval, x.arm) == (verdict.eval, verdict.arm) and not x.unread]
     for arm, shade, text in ((verdict.control, QUIET, "control"), (verdict.arm, colour, "arm")):
         rows = [r for r in analysis.rates if (r.eval, r.arm) == (verdict.eval, arm)]
         rates = [(r.step, r.rate) for r in rows if r.rate is not None]
         _curve(rate_axes, [step for step, _ in rates], [rate for _, rate in rates], shade, scale=100)
-        beside[rate_axes].append((100 * rates[-1][1].value, text))
-    low, high = rate_axes.get_ylim()
-    rate_axes.set_ylim(max(low, -1.5), min(high, 101.5))
-
-    leads = [lead for lead in analysis.leads if (lead.eval, lead.arm) == (verdict.eval, verdict.arm)]
-    known = [lead for lead in leads if lead.kl is not None]
-    for axes, shown in ((lead_axes, leads), (kl_axes, known)):
+        beside[rate_axes] += [(100 * rate.value, text) for _, rate in rates[-1:]]
+        for axes, trail in ((kl_axes, _by_kl(leads, text)), (reward_axes, _by_reward(leads, text))):
+            _trail(axes, trail, shade)
+            beside[axes] += [(rate, text) for _, _, rate in trail[-1:]]
+    matched = [row for row in analysis.matched if (row.eval, row.arm) == (verdict.eval, verdict.arm)]
+    start = verdict.start.points if verdict.start else None
+    for axes, shown in (
+        (lead_axes, [(lead.step, lead.points) for lead in leads if lead.points]),
+        (kl_lead_axes, [(row.level, row.points) for row in matched if row.by == "kl"]),
+        (reward_lead_axes, [(row.level, row.points) for row in matched if row.by == "reward"]),
+    ):
         axes.axhline(0, color=QUIET, linewidth=0.8)
-        axes.axhline(margins.washed_points, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-        beside[axes].append((margins.washed_points, f"margin {margins.washed_points:g}"))
-        x = [lead.step if axes is lead_axes else lead.kl for lead in shown]
-        _curve(axes, x, [lead.points for lead in shown], colour)
-    if known:
-        beside[kl_axes].append((known[-1].points.value, f"step {known[-1].step}"))
-    else:
-        kl_axes.text(0.5, 0.5, "KL not measured", transform=kl_axes.transAxes, ha="center", color=QUIET)
-    for axes in (rate_axes, lead_axes):
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.set_xlabel("RL step")
-    kl_axes.xaxis.set_major_locator(MaxNLocator(4))
-    kl_axes.set_xlabel("KL from RL start, nats/token")
+        _curve(axes, [x for x, _ in shown], [points for _, points in shown], colour)
+        beside[axes] += [(points.value, "lead") for _, points in shown[-1:]]
+        if shown and start and start.value > 0:
+            axes.axhline(margins.retention * start.value, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+            beside[axes].append((margins.retention * start.value, f"{margins.retention:.0%} of start"))
+    _label(panels, [axes for axes in panels if not beside[axes]])
+    for axes in (rate_axes, kl_axes, reward_axes):
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, -1.5), min(high, 101.5))
     return beside
+
+
+def _label(panels: Any, empty: Sequence[Any]) -> None:
+    """Write what is along each panel's horizontal axis, and in the empty ones that they are."""
+    kl, reward = "KL from RL start, nats/token", "training reward"
+    along = ("RL step", "RL step", kl, "KL that both have, nats/token", reward, "training reward that both have")
+    for axes, what in zip(panels, along, strict=True):
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True) if what == "RL step" else MaxNLocator(4))
+        axes.set_xlabel(what)
+        if axes in empty:
+            axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=QUIET)
+
+
+Trail = list[tuple[float, float, float]]
+"""(x, its standard error, rate in percent), by step."""
+
+
+def _by_kl(leads: Sequence[Lead], who: str) -> Trail:
+    if who == "arm":
+        rows = [(lead.kl, lead.kl_se, lead.arm_rate) for lead in leads]
+    else:
+        rows = [(lead.control_kl, lead.control_kl_se, lead.control_rate) for lead in leads]
+    known = [(kl, se, rate) for kl, se, rate in rows if kl is not None and se is not None and rate is not None]
+    return [(kl, se if math.isfinite(se) else 0.0, 100 * rate) for kl, se, rate in known]
+
+
+def _by_reward(leads: Sequence[Lead], who: str) -> Trail:
+    if who == "arm":
+        rows = [(lead.reward, lead.arm_rate) for lead in leads]
+    else:
+        rows = [(lead.control_reward, lead.control_rate) for lead in leads]
+    return [(reward, 0.0, 100 * rate) for reward, rate in rows if reward is not None and rate is not None]
+
+
+def _trail(axes: Any, trail: Trail, colour: str) -> None:
+    """The rate along something that RL moved, with a horizontal bar of one standard error either side."""
+    x, errors, y = zip(*trail, strict=True) if trail else ((), (), ())
+    axes.errorbar(x, y, xerr=errors, color=colour, marker="o", linewidth=1.3, elinewidth=1.0)
 
 
 def _rates(analysis: Analysis, name: str, labels: Mapping[str, str]) -> Figure:
@@ -161,8 +205,8 @@ def _curve(axes: Any, x: Sequence[Any], estimates: Sequence[Estimate], colour: s
     axes.plot(x, [scale * e.value for e in estimates], color=colour, marker="o")
 
 
-def _share_y(row: Sequence[Any]) -> None:
-    shown = [axes for axes in row if axes.axison]
+def _share_y(panels: Iterable[Any]) -> None:
+    shown = [axes for axes in panels if axes.axison]
     limits = [axes.get_ylim() for axes in shown]
     for axes in shown:
         axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))

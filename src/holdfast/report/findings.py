@@ -12,8 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.records import Record
-from holdfast.stats.verdict import BETTER, Analysis, Margins, analyse
+from holdfast.report.training import training
+from holdfast.stats.agreement import Agreement, agreement
+from holdfast.stats.gates import BETTER, Group, Measure
+from holdfast.stats.margins import Margins
+from holdfast.stats.tally import Tally
+from holdfast.stats.verdict import Analysis, analyse
 from holdfast.study.folder import ArmFolder, StudyFolder
+
+SHARES = ("valid", "over_refusal")
+"""Measures that are shares of an episode: 0 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,21 +47,28 @@ class Findings:
 
     name: str
     folder: StudyFolder
-    evals: Mapping[str, str]
-    """Of each eval, whether "low" or "high" scores are better."""
+    evals: Mapping[str, Measure]
     margins: Margins
     arms: Sequence[Finished]
-    unfinished: Sequence[str]
+    unfinished: Mapping[str, str]
+    """Of each arm that did not come to its end: why."""
     labels: Mapping[str, str]
     """By group: the parts of its name in which arms of this study differ, such as "advice"."""
-    controls: Mapping[str, str]
-    """The control of each group that is compared with one."""
+    facts: Mapping[str, Group]
+    """By group: its control, its grid, and what else is known of it."""
     analysis: Analysis
+    agreements: Sequence[Agreement]
+    """Of each eval that was judged twice."""
+
+    @property
+    def controls(self) -> dict[str, str]:
+        """The control of each group that is compared with one."""
+        return {name: group.control for name, group in self.facts.items() if group.control is not None}
 
     @property
     def harms(self) -> list[str]:
         """The evals that have a verdict: low scores are better there, and there are records."""
-        return list(dict.fromkeys(r.eval for r in self.analysis.rates if self.evals[r.eval] == "low"))
+        return list(dict.fromkeys(r.eval for r in self.analysis.rates if self.evals[r.eval].better == "low"))
 
     @property
     def groups(self) -> list[str]:
@@ -76,87 +91,95 @@ def read(study: StudyFolder) -> Findings:
     An arm counts once it is finished; others are named, and nothing of theirs is used.
     """
     config, file = study.config(), study.path / "study.yaml"
-    evals, twins = _evals(file, config["evals"])
+    title = str(config["name"])
+    evals = _evals(file, config["evals"])
     margins = _margins(file, config["margins"])
     folders = study.arms()
     arms = [_finished(arm, evals) for arm in folders if arm.finished]
-    unfinished = [arm.path.name for arm in folders if not arm.finished]
+    rest = {arm.path.name: arm for arm in folders if not arm.finished}
+    unfinished = {name: _why_unfinished(arm) for name, arm in rest.items()}
     if not arms:
-        rest = f"; unfinished: {', '.join(unfinished)}" if unfinished else ""
-        raise ValueError(f"{study.path} has no finished arm{rest}")
-    first: dict[str, Finished] = {}
+        told = f"; unfinished: {', '.join(unfinished)}" if unfinished else ""
+        raise ValueError(f"{study.path} has no finished arm{told}")
+    configs = {arm.name: arm.config for arm in arms} | {name: arm.config() for name, arm in rest.items()}
+    first: dict[str, Mapping[str, Any]] = {}
+    for name in sorted(configs, key=lambda name: (name in rest, name)):
+        own = configs[name]
+        if own["recipe"] != first.setdefault(own["group"], own)["recipe"]:
+            where = study.path / "arms" / name
+            raise ValueError(f"{where}/arm.yaml: differs from {first[own['group']]['name']} in more than its seed")
+    facts = _facts(first, {name: (configs[name], why) for name, why in unfinished.items()})
+    by_eval: dict[str, list[Record]] = defaultdict(list)
     for arm in arms:
-        if arm.config["recipe"] != first.setdefault(arm.group, arm).config["recipe"]:
-            raise ValueError(f"{arm.folder.path}/arm.yaml: differs from {first[arm.group].name} in more than its seed")
-    controls = _controls(first)
-    records = [replace(record, arm=arm.group) for arm in arms for record in arm.records]
+        for record in arm.records:
+            by_eval[record.eval].append(replace(record, arm=arm.group))
     return Findings(
-        name=str(config["name"]),
+        name=title,
         folder=study,
         evals=evals,
         margins=margins,
         arms=arms,
         unfinished=unfinished,
         labels=_labels(first),
-        controls=controls,
-        analysis=analyse(records, evals=evals, twins=twins, controls=controls, margins=margins, kl=_kl(arms)),
+        facts=facts,
+        analysis=analyse(
+            {name: Tally.of(name, rows) for name, rows in by_eval.items()},
+            evals=evals,
+            groups=facts,
+            margins=margins,
+            runs={(arm.group, arm.seed): training(arm.folder, arm.config) for arm in arms},
+        ),
+        agreements=[
+            agreement(measure.of, name, by_eval[measure.of], by_eval[name], margins.confidence)
+            for name, measure in evals.items()
+            if measure.of is not None and by_eval[name]
+        ],
     )
 
 
 def read_transcripts(arm: Finished, wanted: set[tuple[int, str]]) -> dict[tuple[int, str], dict[str, Any]]:
     """The rows of the arm's transcripts.jsonl at the (step, id) in `wanted`; every one must be there."""
     path, found = arm.folder.path / "transcripts.jsonl", {}
-    for line, row in arm.folder.transcripts():
-        if not isinstance(row.get("id"), str) or not isinstance(row.get("step"), int):
-            raise ValueError(f"{path}:{line}: a transcript needs an id and a step")
+    for _, row in arm.folder.transcripts():
         if (key := (row["step"], row["id"])) in wanted:
-            if not _is_chat(row.get("messages")):
-                raise ValueError(f"{path}:{line}: messages must be a list of objects with a role and a content")
             found[key] = row
     if missing := sorted(wanted - set(found)):
         raise ValueError(f"{path}: no transcript {missing[0][1]!r} at step {missing[0][0]}")
     return found
 
 
-def _is_chat(messages: Any) -> bool:
-    return isinstance(messages, list) and all(
-        isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in messages
-    )
-
-
-def _evals(path: Path, evals: Any) -> tuple[dict[str, str], dict[str, str]]:
-    """Which scores of each eval are better, and the twin of those that have one."""
-    if not isinstance(evals, list) or not evals:
-        raise ValueError(f"{path}: evals must be a list of name, better and twin")
+def _evals(path: Path, evals: Sequence[Mapping[str, Any]]) -> dict[str, Measure]:
+    if not evals:
+        raise ValueError(f"{path}: evals must name one at least")
+    found: dict[str, Measure] = {}
     for i, row in enumerate(evals):
-        if not isinstance(row, dict) or not isinstance(row.get("name"), str) or row.get("better") not in BETTER:
-            raise ValueError(f"{path}: evals[{i}] must have a name, and better, one of {', '.join(BETTER)}")
-        if row["name"] in [earlier["name"] for earlier in evals[:i]]:
+        if row.get("better") not in BETTER:
+            raise ValueError(f"{path}: evals[{i}].better must be one of {', '.join(BETTER)}, not {row.get('better')!r}")
+        if row["name"] in found:
             raise ValueError(f"{path}: two evals are called {row['name']!r}")
-    return {row["name"]: row["better"] for row in evals}, {row["name"]: row["twin"] for row in evals if row.get("twin")}
+        twin, judge, of = (row.get(key) for key in ("twin", "judge", "of"))
+        found[row["name"]] = Measure(better=row["better"], twin=twin, judge=judge, of=of)
+    return found
 
 
 def _margins(path: Path, values: Any) -> Margins:
     known = [f.name for f in fields(Margins)]
-    if not isinstance(values, dict) or (unknown := sorted(set(values) - set(known))):
-        raise ValueError(f"{path}: margins must be some of {', '.join(known)}" + f", not {unknown[0]}")
+    unknown = [key for key in values if key not in known] if isinstance(values, dict) else [values]
+    if unknown:
+        raise ValueError(f"{path}: margins must be some of {', '.join(known)}, not {unknown[0]}")
     try:
         return Margins(**values)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _finished(folder: ArmFolder, evals: Mapping[str, str]) -> Finished:
-    config, path = folder.config(), folder.path / "arm.yaml"
-    name, seed = config["name"], config["seed"]
+def _finished(folder: ArmFolder, evals: Mapping[str, Measure]) -> Finished:
+    config, done, path = folder.config(), folder.done(), folder.path / "arm.yaml"
+    if done.get("config", digest := folder.digest()) != digest:  # older folders have none
+        raise ValueError(f"{path}: is not what done.json says was run; put it back, or delete the folder and run again")
+    name, seed, grid = config["name"], config["seed"], config["grid"]
     if name != folder.path.name:
         raise ValueError(f"{path}: name is {name!r}, the folder's is {folder.path.name!r}")
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise ValueError(f"{path}: seed must be an integer, not {seed!r}")
-    stages = config["curriculum"] if isinstance(config["curriculum"], list) else [0]
-    parts = (config["model"], config["init"], *stages)
-    if not all(isinstance(part, dict) and isinstance(part.get("name"), str) for part in parts):
-        raise ValueError(f"{path}: model, init and each stage of the curriculum must have a name")
     records = folder.records()
     for line, record in enumerate(records, 1):
         where = f"{folder.path / 'records.jsonl'}:{line}"
@@ -164,46 +187,73 @@ def _finished(folder: ArmFolder, evals: Mapping[str, str]) -> Finished:
             raise ValueError(f"{where}: arm {record.arm!r}, seed {record.seed} is not this folder's")
         if record.eval not in evals:
             raise ValueError(f"{where}: eval {record.eval!r} must be one of {', '.join(evals)}")
-    group = config["group"]
+        if record.step not in grid:
+            raise ValueError(f"{where}: step {record.step} must be one of the grid, {', '.join(map(str, grid))}")
+        for share in SHARES:
+            if not 0 <= record.measures.get(share, 0) <= 1:
+                raise ValueError(f"{where}: measures.{share} must be from 0 to 1, not {record.measures[share]}")
     return Finished(
-        name=name, group=group, seed=seed, config=config, records=records, done=folder.done(), folder=folder
+        name=name, group=config["group"], seed=seed, config=config, records=records, done=done, folder=folder
     )
 
 
-def _controls(first: Mapping[str, Finished]) -> dict[str, str]:
-    """The control of each group that is not one; a control that is not finished goes by the name of its init."""
-    controls = {}
-    for group, arm in first.items():
-        wanted = str(arm.config["control"])
-        if arm.config["init"]["name"] != wanted:
-            same = (other for other, it in first.items() if it.config["conditions"] == arm.config["conditions"])
-            controls[group] = next((other for other in same if first[other].config["init"]["name"] == wanted), wanted)
-    return controls
+def _why_unfinished(arm: ArmFolder) -> str:
+    last = arm.collapse_step()
+    return "is unfinished" if last is None else f"collapsed at RL step {last}"
 
 
-def _labels(first: Mapping[str, Finished]) -> dict[str, str]:
+def _facts(
+    first: Mapping[str, Mapping[str, Any]], unfinished: Mapping[str, tuple[Mapping[str, Any], str]]
+) -> dict[str, Group]:
+    """What is known of each group; a reference that is in no arm goes by the name of its init."""
+    facts = {}
+    for group, config in first.items():
+        reasons = {arm["seed"]: why for arm, why in unfinished.values() if arm["group"] == group}
+        control = str(config["control"])
+        facts[group] = Group(
+            control=None if config["init"]["name"] == control else _beside(first, config, control) or control,
+            format=_beside(first, config, config.get("format_control")),
+            grid=tuple(config["grid"]),
+            unfinished=reasons,
+            paid_by=tuple(config["paid_by"]),
+        )
+    return facts
+
+
+def _beside(first: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any], init: Any) -> str | None:
+    """The group of equal conditions with this init, if there is one.
+
+    Of several it is one whose installs differ in name and corpus alone, and of these one of equal variant.
+    """
+    there = [
+        (_amounts(other) != _amounts(config), _variant(other) != _variant(config), _variant(other), group)
+        for group, other in first.items()
+        if (other["conditions"], other["init"]["name"]) == (config["conditions"], init)
+    ]
+    return min(there)[-1] if there else None
+
+
+def _variant(config: Mapping[str, Any]) -> str:
+    return str(config.get("variant", ""))
+
+
+def _amounts(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The installs but for what their text is: what a control has in common with an intervention."""
+    installs = config["init"].get("installs", [])
+    return [{key: value for key, value in row.items() if key not in ("name", "corpus")} for row in installs]
+
+
+def _labels(first: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     parts = {
         group: (
-            arm.config["model"]["name"],
-            arm.config["init"]["name"],
-            "+".join(stage["name"] for stage in arm.config["curriculum"]),
+            config["model"]["name"],
+            config["init"]["name"],
+            "+".join(stage["name"] for stage in config["curriculum"]),
+            _variant(config),
         )
-        for group, arm in first.items()
+        for group, config in first.items()
     }
-    varying = [i for i in range(3) if len({part[i] for part in parts.values()}) > 1] or [1]
-    labels = {group: " · ".join(part[i] for i in varying) for group, part in parts.items()}
-    # Arms may differ in something that is in none of the three names, an algorithm's settings for one.
+    varying = [i for i in range(4) if len({part[i] for part in parts.values()}) > 1] or [1]
+    labels = {group: " · ".join(part[i] for i in varying if part[i]) or group for group, part in parts.items()}
+    # Arms may differ in something that is in none of these, the algorithm for one.
     return labels if len(set(labels.values())) == len(labels) else {group: group for group in first}
-
-
-def _kl(arms: Sequence[Finished]) -> dict[tuple[str, int], float]:
-    """Mean over seeds of the divergence from the RL start, at (group, step)."""
-    found: dict[tuple[str, int], list[float]] = defaultdict(list)
-    for arm in arms:
-        for line, row in arm.folder.metrics():
-            if row.get("kind") != "kl":
-                continue
-            if not isinstance(row.get("step"), int) or not isinstance(row.get("kl"), int | float):
-                raise ValueError(f"{arm.folder.path}/metrics.jsonl:{line}: a row of kind kl needs a step and a kl")
-            found[arm.group, row["step"]].append(float(row["kl"]))
-    return {key: sum(values) / len(values) for key, values in found.items()}

@@ -1,4 +1,4 @@
-"""How numbers read, on the page and in the terminal.
+"""How a study reads in words and numbers, the same on the page and in the terminal.
 
     points(Estimate(41.2, 31.0, 52.4))   ->   "41.2 (31.0 to 52.4)"
 """
@@ -6,37 +6,57 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from holdfast.report.findings import Findings
-from holdfast.stats.verdict import Estimate, Verdict
+from holdfast.stats.intervals import SEEDS, Estimate
+from holdfast.stats.verdict import Verdict
+from holdfast.stats.words import SAYS
 
 DASH = "\N{EN DASH}"
 
 
-def percent(share: float) -> str:
-    """A share of 0 to 1 in percent, with a decimal near both ends."""
+def percent(share: float | None) -> str:
+    """A share of 0 to 1 in percent, with a decimal near both ends; a dash for none."""
+    if share is None:
+        return DASH
     near = 0 < share < 0.1 or 0.9 < share < 1
     return f"{100 * share:.1f}%" if near else f"{100 * share:.0f}%"
 
 
-def points(lead: Estimate) -> str:
+def points(lead: Estimate | None) -> str:
     """A lead and its interval in points."""
-    return f"{tenths(lead.value)} ({tenths(lead.low)} to {tenths(lead.high)})"
+    return f"{tenths(lead.value)} ({tenths(lead.low)} to {tenths(lead.high)})" if lead else DASH
 
 
-def tenths(number: float) -> str:
-    """With one decimal."""
-    return f"{round(number, 1) + 0.0:.1f}"  # + 0.0: no minus on a zero
+def tenths(number: float | None) -> str:
+    """With one decimal; a dash for none."""
+    return DASH if number is None else f"{round(number, 1) + 0.0:.1f}"  # + 0.0: no minus on a zero
+
+
+def log_odds(lead: Estimate | None) -> str:
+    """A lead and its interval as a difference of log-odds."""
+    if lead is None:
+        return DASH
+    low, high = ("no bound" if math.isinf(end) else f"{round(end, 2) + 0.0:.2f}" for end in (lead.low, lead.high))
+    return f"{round(lead.value, 2) + 0.0:.2f} ({low} to {high})"
 
 
 def kept(retention: Estimate | None) -> str:
     """Retention and its interval in percent; a dash where there was nothing to divide by."""
-    if retention is None:
+    if retention is None or math.isnan(retention.value):
         return DASH
     if retention.low == retention.high:  # step 0, by definition
         return f"{100 * retention.value:.0f}%"
     low, high = ("no bound" if math.isinf(end) else f"{100 * end:.0f}%" for end in (retention.low, retention.high))
     return f"{100 * retention.value:.0f}% ({low} to {high})"
+
+
+def nats(kl: float | None, error: float | None) -> str:
+    """A divergence and its standard error, where both are known."""
+    if kl is None:
+        return DASH
+    return f"{kl:.3g}" if error is None or math.isinf(error) else f"{kl:.3g} (± {error:.2g})"
 
 
 def steps_to_half(verdict: Verdict) -> str:
@@ -50,20 +70,81 @@ def steps_to_half(verdict: Verdict) -> str:
     return f"{verdict.half.value:.0f} ({low} to {high})"
 
 
+def own_rate(run: Findings, name: str, group: str) -> str:
+    """An arm's rate at its first and last step. Of an arm with a lead they are those that the lead is made of."""
+    verdict = verdict_of(run, name, group)
+    if verdict and verdict.start and verdict.end:
+        ends = [verdict.start.arm_rate, verdict.end.arm_rate]
+    else:
+        rows = [r for r in run.analysis.rates if (r.eval, r.arm) == (name, group)]
+        ends = [r.rate.value if r.rate else None for r in (rows[0], rows[-1])] if rows else []
+    return " -> ".join("unscored" if end is None else percent(end) for end in ends)
+
+
+def verdict_of(run: Findings, name: str, group: str) -> Verdict | None:
+    """The verdict on an arm; None for one that is compared with none."""
+    return next((v for v in run.analysis.verdicts if (v.eval, v.arm) == (name, group)), None)
+
+
+def standing(run: Findings, name: str, group: str) -> tuple[str, str, str]:
+    """What an arm is called, the kind of it, which is a verdict or "control", and why.
+
+    Such as ("persisted (this run)", "persisted", "After 32 RL steps ...").
+    """
+    if verdict := verdict_of(run, name, group):
+        return verdict.says, verdict.verdict, verdict.reason
+    missing = run.facts[group].unfinished
+    why = " ".join(f"Seed {seed} {told}." for seed, told in sorted(missing.items()))
+    if any(arm.group == group for arm in run.arms):
+        return "control", "control", why
+    collapsed = any("collapsed" in told for told in missing.values())
+    return "collapsed" if collapsed else "unfinished", "control", why
+
+
 def headline(run: Findings, name: str) -> str:
-    """One line on what an eval's numbers rest on."""
+    """One line on what an eval's verdicts rest on; without any, on what its rates do."""
     rates = [rate for rate in run.analysis.rates if rate.eval == name]
-    families = max(rate.families for rate in rates)
-    counts = sorted({rate.episodes // rate.seeds for rate in rates})
-    episodes = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    seeds = max(rate.seeds for rate in rates)
+    found = [verdict for verdict in run.analysis.verdicts if verdict.eval == name] or rates
+    seeds = {row.seeds for row in found}
     return (
-        f"{families} scenario families, {episodes} episodes per arm, seed and step, "
-        f"{seeds} seed{'s' * (seeds != 1)}, {run.margins.confidence:.0%} intervals"
+        f"{_span(row.families for row in found)} scenario families, {_span(r.episodes // r.seeds for r in rates)} "
+        f"episodes per arm, seed and step, {_span(seeds)} seed{'s' * (seeds != {1})}, "
+        f"{run.margins.confidence:.0%} intervals"
     )
 
 
-def versions_differ(run: Findings) -> str:
-    """A warning where arms were made with different versions of a library; nothing where they were not."""
-    found = "; ".join(f"{library} {', '.join(versions)}" for library, versions in run.versions.items())
-    return f"Made with more than one version of a library, which may be what arms differ by: {found}" if found else ""
+def _span(counts: Iterable[int]) -> str:
+    every = sorted(set(counts))
+    return f"{every[0]}" if len(every) == 1 else f"{every[0]} to {every[-1]}"
+
+
+def together(run: Findings) -> str:
+    """How many of the study's words are left if all are to hold at once; empty where there is one verdict, or no word.
+
+    Holm's correction is over every arm and eval with a verdict.
+    """
+    words = [verdict for verdict in run.analysis.verdicts if verdict.verdict in SAYS]
+    if not words or len(run.analysis.verdicts) < 2:
+        return ""
+    firm = sum(verdict.holm == verdict.verdict for verdict in words)
+    return f"{firm} of {len(words)} words stand if all are to hold at once (Holm)."
+
+
+def warnings(run: Findings) -> list[str]:
+    """What a reader must know before the first verdict, a sentence or two each."""
+    found = []
+    whole = [v for v in run.analysis.verdicts if all(gate.passed for gate in v.gates if gate.name == "complete")]
+    few = sorted({v.seeds for v in whole if v.runs_only and v.seeds})
+    if few:
+        counts = " or ".join(f"{n} seed{'s' * (n != 1)}" for n in few)
+        found.append(
+            f"With {counts}, what is said here is said of this run alone: no interval covers how differently another "
+            f"training run would end. A general claim needs at least {SEEDS} seeds."
+        )
+    if run.unfinished:
+        arms = "; ".join(f"{name} {why}" for name, why in run.unfinished.items())
+        found.append(f"Not used, as it did not come to its end: {arms}.")
+    if run.versions:
+        differing = "; ".join(f"{library} {', '.join(versions)}" for library, versions in run.versions.items())
+        found.append(f"Made with more than one version of a library, which may be what arms differ by: {differing}.")
+    return found
