@@ -28,7 +28,8 @@ STUDY = [
     "init=advice", "name=small", "launch.threads=1", "steps=[1,2]", "budget.max_new_tokens=32",
     "budget.evals.scenarios=6", "budget.evals.samples=1", "budget.rl.prompts_per_step=2", "budget.rl.group=4",
     "budget.kl.prompts=2", "budget.kl.samples=1", "budget.prior.steps=3", "budget.sft.steps=3",
-    "budget.prior.size=50", "budget.sft.size=50", "budget.prior.batch_tokens=1024", "budget.sft.batch_tokens=1024",
+    "budget.prior.size=50", "budget.prior.batch_loss_tokens=200",
+    "budget.sft.size=50", "budget.sft.batch_loss_tokens=200",
 ]  # fmt: skip
 RL = [
     "init=none", "control=none", "name=small", "launch.threads=1", "steps=[20]", "launch.save_every=2",

@@ -24,6 +24,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from holdfast.config import GRPO, PPO, conf_dir
 from holdfast.launch.hydra import write_arm
+from holdfast.launch.variant import Given
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(
@@ -124,7 +125,8 @@ def test_a_command_that_takes_long_makes_arms(
     names = []
     with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
         for overrides in itertools.product(*choices):
-            folder, _ = write_arm(compose("config", [f"runs={tmp_path}", *overrides]))
+            cfg = compose("config", [f"runs={tmp_path}", *overrides])
+            folder, _ = write_arm(cfg, Given(overrides))
             names.append(folder.path.name)
     assert len(set(names)) == len(names)
 
@@ -140,6 +142,12 @@ def test_what_a_page_names_is_there(page: Path) -> None:
     for path, test in named:
         assert path in made or (ROOT / path).exists(), path
         assert not test or f"def {test}(" in (ROOT / path).read_text(encoding="utf-8"), test
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "runs" / "README.md", *PAGES], ids=lambda path: path.stem)
+def test_no_page_has_a_place_left_to_fill(page: Path) -> None:
+    """Such a place is one bare word in upper case on a line of its own."""
+    assert re.findall(r"^[A-Z][A-Z_]+$", page.read_text(encoding="utf-8"), re.M) == []
 
 
 def test_the_page_on_rl_names_every_algorithm_and_the_defaults_of_the_code() -> None:

@@ -16,18 +16,18 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from holdfast.records import read_records
+from holdfast.study.folder import StudyFolder
 
 HERE = Path(__file__).parent
 WINDOW = 5  # RL steps that a point of the reward's curve is the mean of
 
 
 def arms(folders: list[Path]) -> Iterator[tuple[str, str, int, Path]]:
-    """(environment, algorithm, seed, folder) of every finished arm: "pocket-none-chat-grpo-s0"."""
-    for folder in folders:
-        for arm in sorted((folder / "arms").iterdir()):
-            if (arm / "done.json").exists():
-                *_, env, algo, seed = arm.name.split("-")
-                yield env, algo, int(seed[1:]), arm
+    """(environment, algorithm, seed, folder) of every finished arm."""
+    for arm in (arm for folder in folders for arm in StudyFolder(folder).arms() if arm.finished):
+        config = arm.config()
+        (stage,) = config["curriculum"]
+        yield stage["name"], stage["algo"]["name"], config["seed"], arm.path
 
 
 def shares(arm: Path) -> dict[int, dict[str, float]]:
