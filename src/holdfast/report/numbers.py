@@ -71,10 +71,13 @@ def steps_to_half(verdict: Verdict) -> str:
 
 
 def own_rate(run: Findings, name: str, group: str) -> str:
-    """An arm's rate at its first and last step. Of an arm with a lead they are those that the lead is made of."""
+    """An arm's rate at its first and last step: those that a lead is made of, its own or of an arm it is control to."""
     verdict = verdict_of(run, name, group)
+    beside = (v for v in run.analysis.verdicts if (v.eval, v.control) == (name, group) and v.start and v.end)
     if verdict and verdict.start and verdict.end:
         ends = [verdict.start.arm_rate, verdict.end.arm_rate]
+    elif (other := next(beside, None)) and other.start and other.end:
+        ends = [other.start.control_rate, other.end.control_rate]
     else:
         rows = [r for r in run.analysis.rates if (r.eval, r.arm) == (name, group)]
         ends = [r.rate.value if r.rate else None for r in (rows[0], rows[-1])] if rows else []
