@@ -5,25 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig
 
-from holdfast.config import Arm
-from holdfast.launch.hydra import _hydra, check
+from composed import arms_of
 from holdfast.launch.power import power_line
-from holdfast.launch.variant import Given
-
-
-def arms_of(tmp_path: Path, *words: str) -> list[Arm]:
-    """The arms that a command line stands for, each checked."""
-    found: list[Arm] = []
-
-    def job(cfg: DictConfig, given: Given) -> None:
-        arms = {}
-        check(cfg, given, arms)
-        found.extend(arm for arm, *_ in arms.values())
-
-    _hydra([*words, f"runs={tmp_path / 'runs'}"], job)
-    return found
 
 
 def test_the_line_is_of_the_studys_own_size(tmp_path: Path) -> None:

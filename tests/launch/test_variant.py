@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig
 
-from holdfast.launch.hydra import _hydra, check
-from holdfast.launch.variant import Given
+from composed import arms_of
 
 ARM = "pocket-generic-chat-grpo"
 
@@ -25,16 +23,8 @@ def chats(tmp_path: Path) -> list[str]:
 
 
 def names(tmp_path: Path, *words: str) -> list[str]:
-    """Of the arms that a command line stands for, as Hydra composes them, each checked."""
-    found: list[str] = []
-
-    def job(cfg: DictConfig, given: Given) -> None:
-        arms = {}
-        check(cfg, given, arms)
-        found.extend(arm.name for arm, *_ in arms.values())
-
-    _hydra([*words, f"runs={tmp_path / 'runs'}"], job)
-    return found
+    """Of the arms that a command line stands for."""
+    return [arm.name for arm in arms_of(tmp_path, *words)]
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class Estimate:
 
 
 @lru_cache
-def t_quantile(confidence: float, df: int) -> float:
+def t_quantile(confidence: float, df: float) -> float:
     """How many standard errors a two-sided interval reaches on `df` degrees of freedom."""
     return float(special.stdtrit(df, 0.5 + confidence / 2))
 

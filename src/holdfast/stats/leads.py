@@ -140,9 +140,11 @@ class Contrast:
                 return f"of family {family} the arm has {arm} episodes and the control {control} at seed {seed}"
         return "" if self.seeds else "they share no seed"
 
-    def of_seed(self, seed: int) -> Contrast:
-        """The same of one seed alone."""
-        return Contrast(self.tally, self.arm, self.control, self.steps, self.margins, self.prompts, [seed])
+    @cached_property
+    def alone(self) -> list[Contrast]:
+        """The same of each seed alone."""
+        known = (self.tally, self.arm, self.control, self.steps, self.margins, self.prompts)
+        return [Contrast(*known, [seed]) for seed in self.seeds]
 
     @property
     def families(self) -> float:

@@ -12,9 +12,8 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
-from holdfast.stats.intervals import Estimate
+from holdfast.stats.intervals import Estimate, t_quantile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +58,7 @@ def reward_rise(runs: Sequence[Training], confidence: float) -> Estimate | None:
                 fourth += error * error / (k - 1)
     if not any(run.rewards for run in runs):
         return None
-    half = math.sqrt(squared) * float(special.stdtrit(squared**2 / fourth, 0.5 + confidence / 2)) if fourth else 0.0
+    half = math.sqrt(squared) * t_quantile(confidence, squared**2 / fourth) if fourth else 0.0
     return Estimate(value, value - half, value + half)
 
 

@@ -25,6 +25,8 @@ from holdfast.stats.tally import KINDS, ROW, Array, Tally
 from holdfast.stats.verdict import Analysis, analyse
 
 LAST = 32
+MOST_CORRELATION, MOST_SEED_SD = 0.8, 40.0
+"""Up to here both can be simulated together."""
 DEFAULT = Margins()
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(80)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
@@ -41,18 +43,17 @@ class Design:
     """Episodes of a family, at one seed and step: scenarios times samples."""
     seeds: int = 1
     correlation: float = 0.0
-    """Between two episodes of one family, at a rate of 50 %. 0 to below 1."""
+    """Between two episodes of one family, at a rate of 50 %. 0 to 0.8."""
     seed_sd: float = 0.0
-    """Standard deviation of a run's rate over training seeds, in points, at a rate of 50 %. 0 to below 50."""
+    """Standard deviation of a run's rate over training seeds, in points, at a rate of 50 %. 0 to 40."""
 
     def __post_init__(self) -> None:
         for name, least in (("families", 2), ("per_family", 1), ("seeds", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be {least} or more, not {getattr(self, name)}")
-        if not 0 <= self.correlation < 1:
-            raise ValueError(f"correlation must be from 0 to below 1, not {self.correlation}")
-        if not 0 <= self.seed_sd < 50:
-            raise ValueError(f"seed_sd must be from 0 to below 50 points, not {self.seed_sd}")
+        for name, most in (("correlation", MOST_CORRELATION), ("seed_sd", MOST_SEED_SD)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} must be 0 to {most:g}, not {getattr(self, name):g}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,7 +56,7 @@ def answers(c: Contrast, confidence: float, counting: Counting = "out") -> Answe
     found = _answers(c, confidence, counting)
     if not 1 < len(c.seeds) < SEEDS:
         return found
-    alone = [_answers(c.of_seed(seed), confidence, counting) for seed in c.seeds]
+    alone = [_answers(one, confidence, counting) for one in c.alone]
 
     def agreed(of: Callable[[Answers], str]) -> str:
         return of(found) if {of(one) for one in alone} <= {of(found), "open"} else "open"
