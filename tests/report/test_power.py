@@ -25,7 +25,7 @@ def test_like_another_study_is_what_was_measured_there_and_its_margins(tmp_path:
     correlation, seed_sd = variation(read(StudyFolder(run)))
     assert (correlation, seed_sd) == (0, None)  # every family alike, one seed
     line, _, *rows = told(run, **SIZE, studies=20).splitlines()
-    assert line.endswith("(correlation 0, seed s.d. 10 points)")
+    assert line.endswith("correlation 0, seed s.d. 10 points)")
     design = Design(families=12, per_family=9, seed_sd=10)
     strict = power(design, studies=20, margins=Margins(retention=0.9, rise_points=1.0))
     assert "\n".join(rows) == table(strict) != table(power(design, studies=20))
@@ -33,7 +33,7 @@ def test_like_another_study_is_what_was_measured_there_and_its_margins(tmp_path:
 
 def test_what_is_given_is_not_measured(tmp_path: Path) -> None:
     line = told(write_run(tmp_path / "tiny"), **SIZE, correlation=0.2, seed_sd=0.0, studies=1)
-    assert re.search(r"\(correlation 0\.2, seed s\.d\. 0 points\)", line)
+    assert re.search(r"correlation 0\.2, seed s\.d\. 0 points\)", line)
 
 
 def test_a_study_without_a_verdict_measures_nothing(tmp_path: Path) -> None:

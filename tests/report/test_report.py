@@ -147,11 +147,13 @@ def test_the_numbers_in_the_csv_files_are_those_of_persistence(finished: Path) -
 def test_the_summary_is_aligned_and_gives_the_reason(finished: Path) -> None:
     title, head, control, arm, reason, _, warning = summary_table(read_run(finished)).splitlines()
     assert title == (
-        "tiny, blackmail: 6 scenario families, 360 to 720 episodes per arm, seed and step, 1 seed, 95% intervals"
+        "tiny, blackmail: 6 scenario families, 360 episodes per arm, seed and step, twice that at step 0, 1 seed, "
+        "95% intervals"
     )
     assert control.split() == ["generic", "control", "80%", "->", "80%"]
     assert arm.startswith("advice")
     assert arm.index("60.0 (") == head.index("lead at the start")
+    assert arm.index("+20.0 (") == head.index("own rise")
     assert read_run(finished).analysis.verdicts[0].reason == reason.strip()
     assert "said of this run alone" in warning
 
@@ -175,6 +177,26 @@ def test_badge_lede_terminal_and_curves_say_the_same_phrase(finished: Path) -> N
     # The bare word stands only where the words are explained.
     text = Reader(page.partition("<header>")[2]).text
     assert text.count("eroding") == text.count("eroding (this run)") + 1
+
+
+def test_numbers_of_which_nothing_is_claimed_are_grey(run: Path) -> None:
+    def grey(page: str) -> int:
+        row = re.search(r"<tr><th scope=row class=text>advice</th>.*?</tr>", page)
+        assert row
+        return row[0].count("<span class=soft>")
+
+    assert grey(report(run).read_text(encoding="utf-8")) == 0
+    rescore(run / ADVICE, 10, 0.0, name="mailbox")
+    assert read_run(run).analysis.verdicts[0].verdict == "no claim"
+    assert grey(report(run).read_text(encoding="utf-8")) == 4
+
+
+def test_an_older_run_folder_is_said_to_be_one(run: Path) -> None:
+    told = "This run folder is of version 2, which an earlier Holdfast wrote"
+    assert told not in summary_table(read_run(run))
+    replace_in("study.yaml", "version: 3", "version: 2")(run)
+    assert told in summary_table(read_run(run))
+    assert told in report(run).read_text(encoding="utf-8")
 
 
 def test_three_seeds_speak_for_more_than_this_run(run: Path) -> None:
@@ -218,13 +240,13 @@ def test_the_headline_counts_the_seeds_and_families_of_the_verdicts(run: Path) -
     for seed in (1, 2):
         write_arm(run, "advice", seed=seed)
     write_arm(run, "generic", seed=1)
-    assert "6 scenario families, 360 to 720 episodes per arm, seed and step, 2 seeds," in summary_table(read_run(run))
+    assert "360 episodes per arm, seed and step, twice that at step 0, 2 seeds," in summary_table(read_run(run))
     write_arm(run, "form")
-    assert "per arm, seed and step, 1 to 2 seeds," in summary_table(read_run(run))
+    assert "twice that at step 0, 1 to 2 seeds," in summary_table(read_run(run))
     for folder in (run / "arms").glob("*generic*"):
         shutil.rmtree(folder)
     (run / "study.yaml").write_text(yaml.safe_dump(STUDY))
-    assert "per arm, seed and step, 0 seeds," in summary_table(read_run(run))
+    assert "twice that at step 0, 0 seeds," in summary_table(read_run(run))
 
 
 def test_how_firm_a_word_is_and_what_is_left_at_equal_kl_and_reward(finished: Path) -> None:

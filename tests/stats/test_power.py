@@ -1,6 +1,7 @@
 """Power: the formula against simulated studies, and what was measured against what was put in."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -56,7 +57,8 @@ def test_words_follow_what_is_true() -> None:
     found = power(Design(families=36, per_family=9, seeds=5), lead=40, studies=40)
     likely = {case: max(words, key=words.__getitem__) for case, words in found.said.items()}
     assert likely == {
-        "all of it is kept": "persisted",
+        "all is kept": "persisted",
+        "all is kept, both rose": "eroding",
         "half is kept, the arm rose": "inconclusive",
         "half is kept, the control fell": "inconclusive",
         "none is kept, the arm rose": "washed out",
@@ -74,12 +76,12 @@ def test_what_was_put_in_is_measured() -> None:
         shown.append(tally)
         return tally
 
-    list(verdicts(truths(10, 0.5)["all of it is kept"], design, 10, seed=0, of=keep))
+    list(verdicts(truths(10, 0.5)["all is kept"], design, 10, seed=0, of=keep))
     found = [measured(tally) for tally in shown if tally.name == "eval"]
     assert sum(correlation for correlation, _ in found) / 10 == pytest.approx(0.3, abs=0.05)
     assert sum(sd or 0 for _, sd in found) / 10 == pytest.approx(10, abs=2)
     one = Design(families=12, per_family=9)
-    list(verdicts(truths(10, 0.5)["all of it is kept"], one, 1, seed=0, of=keep))
+    list(verdicts(truths(10, 0.5)["all is kept"], one, 1, seed=0, of=keep))
     assert measured(shown[-2])[1] is None
 
 
@@ -112,20 +114,31 @@ def test_a_size_out_of_range_is_named_as_it_was_given(key: str, value: float, al
 
 def test_the_most_that_is_allowed_can_be_simulated() -> None:
     most = Design(families=6, per_family=2, seeds=2, correlation=MOST_CORRELATION, seed_sd=MOST_SEED_SD)
-    assert len(list(verdicts(truths(10, 0.5)["all of it is kept"], most, 2, seed=0))) == 2
+    assert len(list(verdicts(truths(10, 0.5)["all is kept"], most, 2, seed=0))) == 2
 
 
 def test_power_reads_as_a_line_and_a_table() -> None:
     said = {case: {word: float(word == "persisted") for word in VERDICTS} for case in truths(40, 0.5)}
-    found = Power(Design(families=12, per_family=9, correlation=0.3), 40, 21.0, said)
-    assert line(found) == (
-        "power: 12 families x 9 episodes x 1 seed: the smallest lead that installs is 21 points; of 40 points, "
-        "persisted is said in 100% if all is kept, washed out in 0% if the arm loses it (correlation 0.3, seed s.d. 0 "
-        "points)"
+    found = Power(Design(families=12, per_family=9, correlation=0.3), 40, 21.0, said, studies=100, needed=6)
+    assert line(found, "blackmail") == (
+        "power on blackmail: 12 families x 9 episodes x 1 seed: a lead passes the install gate in 80% of studies from "
+        "21 points on; one of 40 points is said to have persisted in 100% if all is kept, and to be washed out in 0% "
+        "if the arm loses it (100 simulated, ± 0 %; correlation 0.3, seed s.d. 0 points)"
     )
+    half = {case: dict.fromkeys(VERDICTS, 0.5) for case in found.said}
+    assert "(100 simulated, ± 5 %;" in line(replace(found, said=half))
+    assert "install gate in 80% of studies at no size there is room for;" in line(replace(found, smallest=math.inf))
     head, *rows = table(found).splitlines()
-    assert len(rows) == 5
+    assert len(rows) == 6
     assert rows[0].index("100%") == head.index("persisted")
+
+
+def test_too_few_families_are_told_where_no_word_can_be_said() -> None:
+    found = power(Design(families=5, per_family=9), studies=2)
+    assert {words["inconclusive"] + words["no claim"] for words in found.said.values()} == {1}
+    assert line(found) == (
+        "power: 5 families x 9 episodes x 1 seed: every verdict is inconclusive: an interval takes 6 families"
+    )
 
 
 @pytest.mark.parametrize("values", [{"lead": 50.0}, {"lead": 0.0}, {"lead": 20.0, "control": 0.1}])

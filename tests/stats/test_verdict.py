@@ -24,8 +24,9 @@ FLAT_HIGH = {0: HIGH, 40: HIGH}
 def failed(analysis: Analysis) -> str:
     """The gate that decided."""
     verdict = only(analysis)
-    (first, *_) = [gate for gate in verdict.gates if not gate.passed]
-    assert verdict.reason.endswith(f"{first.detail}.")
+    first, *others = [gate for gate in verdict.gates if not gate.passed]
+    too = f" Failed too: {', '.join(gate.name for gate in others)}." if others else ""
+    assert verdict.reason.endswith(f"{first.detail}.{too}")
     return first.name
 
 
@@ -178,6 +179,13 @@ def test_two_runs_that_contradict_each_other_say_nothing_together() -> None:
     records += arm_of("arm", {0: start, 40: up}, seed=0) + arm_of("arm", {0: start, 40: start}, seed=1)
     verdict = only(judge(records))
     assert (verdict.own, verdict.verdict) == ("open", "inconclusive")
+
+
+def test_every_gate_that_failed_is_named() -> None:
+    records = arm_of("arm", {0: HIGH, 40: HIGH}) + arm_of("control", FLAT_HIGH)
+    found = only(judge(records, training={"arm": Training()}))
+    assert found.reason.startswith("RL did not take: the KL of the arm was not measured at step 40.")
+    assert found.reason.endswith(" Failed too: install.")
 
 
 def test_a_seed_without_its_control_is_not_left_out_in_silence() -> None:

@@ -24,7 +24,7 @@ def power_line(arms: Collection[Arm]) -> str | None:
     cfg, seeds = evals[0], max(Counter(arm.group for arm in compared).values())
     families = min(cfg.environment.families, cfg.scenarios)
     if families < 2:
-        return f"power: {families} scenario family of {cfg.name}: there is no interval over one"
+        return f"power on {cfg.name}: {families} scenario family: there is no interval over one"
     design = design_of(families=families, scenarios=cfg.scenarios, samples=cfg.samples, seeds=seeds)
-    cases = ("all of it is kept", "none is kept, the arm rose")
-    return line(power(design, studies=STUDIES, margins=compared[0].margins, cases=cases))
+    cases = ("all is kept", "none is kept, the arm rose")
+    return line(power(design, studies=STUDIES, margins=compared[0].margins, cases=cases), cfg.name)

@@ -17,7 +17,7 @@ from typing import Any
 
 from holdfast.report.figure import draw, png, svg
 from holdfast.report.findings import Findings
-from holdfast.report.numbers import headline, kept, own_rate, points, standing, together, verdict_of, warnings
+from holdfast.report.numbers import headline, kept, own_rate, own_rise, points, standing, together, verdict_of, warnings
 from holdfast.report.page import page
 from holdfast.stats.leads import Lead, Matched
 from holdfast.stats.rates import Rate
@@ -53,14 +53,15 @@ def summary_table(run: Findings) -> str:
     """The verdicts of a study as aligned text for a terminal, a reason under each."""
     blocks = []
     for name in run.harms:
-        lines = [["arm", "verdict", "own rate", "lead at the start", "lead at the end", "kept"]]
+        lines = [["arm", "verdict", "own rate", "own rise", "lead at the start", "lead at the end", "kept"]]
         reasons = [""]
         for group in run.groups:
             label, _, reason = standing(run, name, group)
             row = [run.labels[group], label, own_rate(run, name, group)]
             verdict = verdict_of(run, name, group)
             if verdict and verdict.start and verdict.end:
-                row += [points(verdict.start.points), points(verdict.end.points), kept(verdict.end.retention)]
+                leads = (points(verdict.start.points), points(verdict.end.points))
+                row += [own_rise(verdict), *leads, kept(verdict.end.retention)]
             lines.append(row + [""] * (len(lines[0]) - len(row)))
             reasons.append(reason)
         widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]

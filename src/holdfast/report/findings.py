@@ -46,6 +46,8 @@ class Findings:
     """The finished part of a study."""
 
     name: str
+    version: int
+    """Of the run folder's files."""
     folder: StudyFolder
     evals: Mapping[str, Measure]
     margins: Margins
@@ -115,6 +117,7 @@ def read(study: StudyFolder) -> Findings:
             by_eval[record.eval].append(replace(record, arm=arm.group))
     return Findings(
         name=title,
+        version=config.get("version", 1),
         folder=study,
         evals=evals,
         margins=margins,

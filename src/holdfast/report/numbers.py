@@ -12,6 +12,7 @@ from holdfast.report.findings import Findings
 from holdfast.stats.intervals import SEEDS, Estimate
 from holdfast.stats.verdict import Verdict
 from holdfast.stats.words import SAYS
+from holdfast.study.folder import VERSION
 
 DASH = "\N{EN DASH}"
 
@@ -84,6 +85,12 @@ def own_rate(run: Findings, name: str, group: str) -> str:
     return " -> ".join("unscored" if end is None else percent(end) for end in ends)
 
 
+def own_rise(verdict: Verdict) -> str:
+    """How far an arm's own rate has risen since step 0, in points; a dash where that is not known."""
+    rise = verdict.end.rise if verdict.end else None
+    return f"{rise.value:+.1f} ({rise.low:.1f} to {rise.high:.1f})" if rise else DASH
+
+
 def verdict_of(run: Findings, name: str, group: str) -> Verdict | None:
     """The verdict on an arm; None for one that is compared with none."""
     return next((v for v in run.analysis.verdicts if (v.eval, v.arm) == (name, group)), None)
@@ -109,10 +116,16 @@ def headline(run: Findings, name: str) -> str:
     rates = [rate for rate in run.analysis.rates if rate.eval == name]
     found = [verdict for verdict in run.analysis.verdicts if verdict.eval == name] or rates
     seeds = {row.seeds for row in found}
+    first, later = ([r.episodes // r.seeds for r in rates if (r.step > 0) == rises] for rises in (False, True))
+    twice = later and set(first) == {2 * n for n in later}
+    episodes = (
+        f"{_span(later)} episodes per arm, seed and step, twice that at step 0"
+        if twice
+        else f"{_span(first + later)} episodes per arm, seed and step"
+    )
     return (
-        f"{_span(row.families for row in found)} scenario families, {_span(r.episodes // r.seeds for r in rates)} "
-        f"episodes per arm, seed and step, {_span(seeds)} seed{'s' * (seeds != {1})}, "
-        f"{run.margins.confidence:.0%} intervals"
+        f"{_span(row.families for row in found)} scenario families, {episodes}, "
+        f"{_span(seeds)} seed{'s' * (seeds != {1})}, {run.margins.confidence:.0%} intervals"
     )
 
 
@@ -136,6 +149,11 @@ def together(run: Findings) -> str:
 def warnings(run: Findings) -> list[str]:
     """What a reader must know before the first verdict, a sentence or two each."""
     found = []
+    if run.version < VERSION:
+        found.append(
+            f"This run folder is of version {run.version}, which an earlier Holdfast wrote, and is read by present "
+            "rules. A gate may fail for what was not written down then."
+        )
     whole = [v for v in run.analysis.verdicts if all(gate.passed for gate in v.gates if gate.name == "complete")]
     few = sorted({v.seeds for v in whole if v.runs_only and v.seeds})
     if few:

@@ -12,6 +12,7 @@ from holdfast.report.numbers import (
     headline,
     kept,
     own_rate,
+    own_rise,
     percent,
     points,
     standing,
@@ -37,7 +38,7 @@ def words() -> str:
 
 
 def verdicts(run: Findings, name: str) -> str:
-    """A row for every arm, finished or not, and under it what its verdict means."""
+    """A row for every arm, finished or not, and under it what its verdict means. Numbers without a claim are quiet."""
     head = ["Arm", "Verdict", "Own rate", "Lead at start", "Lead at end", "Kept"]
     rows: list[list[str] | str] = []
     for group in run.groups:
@@ -45,10 +46,11 @@ def verdicts(run: Findings, name: str) -> str:
         row = [_label(run, group), badge(label, kind), split(own_rate(run, name, group))]
         verdict = verdict_of(run, name, group)
         if verdict and verdict.start and verdict.end:
-            if rise := verdict.end.rise:
-                row[-1] += f"<small>{prose(f'{rise.value:+.1f} ({rise.low:.1f} to {rise.high:.1f})')}</small>"
+            row[-1] += f"<small>{prose(own_rise(verdict))}</small>"
             ends = verdict.start.points, verdict.end.points
             row += [*(split(points(lead)) for lead in ends), split(kept(verdict.end.retention))]
+        if kind == "no claim":
+            row[2:] = [f"<span class=soft>{cell}</span>" for cell in row[2:]]
         rows.append(row + [""] * (len(head) - len(row)))
         rows += [prose(reason)] if reason else []
     caption = f"{esc(name)} <span class=soft>{esc(headline(run, name))}</span>"

@@ -175,5 +175,5 @@ def _install(c: Contrast) -> Gate:
     found = "nothing was scored"
     if lead is not None:
         found = f"a lead of {lead.value:.1f} points ({lead.low:.1f} to {lead.high:.1f})"
-    needed = f"{c.margins.install_points:g}, and an interval above 0"
+    needed = f"an estimate of {c.margins.install_points:g} or more, and an interval above 0"
     return Gate("install", c.installed(), f"{found} in the gate's sample at step 0; needed: {needed}")

@@ -1,6 +1,6 @@
 """Power before the run: what a study of a given size could say, if one guesses or has measured how much things vary.
 
-    power(Design(families=36, per_family=9, seeds=5), lead=40)   ->   Power(smallest=14.2, said={"persisted": ...}, ...)
+    power(Design(families=36, per_family=9, seeds=5), lead=40)   ->   Power(smallest=24, said={"all is kept": ...}, ...)
 
 The smallest lead follows from the intervals' formula; the probability of each word from simulated studies.
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from holdfast.stats.intervals import SEEDS, t_quantile
+from holdfast.stats.intervals import SEEDS, families_needed, t_quantile
 from holdfast.stats.margins import Margins
 from holdfast.stats.simulate import DEFAULT, MOST_CORRELATION, MOST_SEED_SD, Design, Truth, verdicts
 from holdfast.stats.tally import ROW, Tally
@@ -38,6 +38,10 @@ class Power:
     """The smallest lead at step 0, in points, that passes the install gate with probability `WANTED`."""
     said: Mapping[str, Mapping[str, float]]
     """The probability of each word, by what is true."""
+    studies: int
+    """Simulated for each of `said`."""
+    needed: int
+    """The fewest families with which a word can be said."""
 
 
 def design_of(
@@ -66,8 +70,10 @@ def truths(lead: float, control: float) -> dict[str, Truth]:
     """What may become of a lead in points, with the control's rate at step 0: 0 to 1."""
     gap = lead / 100
     arm = control - gap
+    both = 0.7 * (1 - control)
     return {
-        "all of it is kept": Truth(arm=(arm, arm), control=(control, control)),
+        "all is kept": Truth(arm=(arm, arm), control=(control, control)),
+        "all is kept, both rose": Truth(arm=(arm, arm + both), control=(control, control + both)),
         "half is kept, the arm rose": Truth(arm=(arm, arm + gap / 2), control=(control, control)),
         "half is kept, the control fell": Truth(arm=(arm, arm), control=(control, control - gap / 2)),
         "none is kept, the arm rose": Truth(arm=(arm, control), control=(control, control)),
@@ -99,7 +105,8 @@ def power(
     for case in every if cases is None else cases:
         words = Counter(a.verdicts[0].verdict for a in verdicts(every[case], design, studies, seed=0, margins=margins))
         said[case] = {word: words[word] / studies for word in VERDICTS}
-    return Power(design, lead, smallest_lead(design, control, margins), said)
+    smallest, needed = smallest_lead(design, control, margins), families_needed(margins.confidence)
+    return Power(design, lead, smallest, said, studies, needed)
 
 
 def smallest_lead(design: Design, control: float = 0.5, margins: Margins = DEFAULT) -> float:
@@ -159,17 +166,22 @@ def measured(tally: Tally) -> tuple[float, float | None]:
     return correlation, min(100 * math.sqrt(max(seeds, 0.0) / scale), MOST_SEED_SD) if scale else None
 
 
-def line(found: Power) -> str:
-    """What a study could say, in one line."""
+def line(found: Power, name: str = "") -> str:
+    """What a study could say of the eval `name`, in one line."""
     d = found.design
-    kept = found.said["all of it is kept"]["persisted"]
-    gone = found.said["none is kept, the arm rose"]["washed out"]
-    least = f"{found.smallest:.0f} points" if math.isfinite(found.smallest) else "more than there is room for"
     size = f"{d.families} families x {d.per_family} episodes x {d.seeds} seed{'s' * (d.seeds != 1)}"
+    told = f"power{f' on {name}' * bool(name)}: {size}: "
+    if d.families < found.needed:
+        return f"{told}every verdict is inconclusive: an interval takes {found.needed} families"
+    kept = found.said["all is kept"]["persisted"]
+    gone = found.said["none is kept, the arm rose"]["washed out"]
+    least = f"from {found.smallest:.0f} points on" if math.isfinite(found.smallest) else "at no size there is room for"
+    error = math.ceil(100 * max(math.sqrt(p * (1 - p) / found.studies) for p in (kept, gone)))
     return (
-        f"power: {size}: the smallest lead that installs is {least}; of {found.lead:g} points, persisted is said in "
-        f"{kept:.0%} if all is kept, washed out in {gone:.0%} if the arm loses it (correlation {d.correlation:.2g}, "
-        f"seed s.d. {d.seed_sd:.2g} points)"
+        f"{told}a lead passes the install gate in {WANTED:.0%} of studies {least}; one of {found.lead:g} points is "
+        f"said to have persisted in {kept:.0%} if all is kept, and to be washed out in {gone:.0%} if the arm loses "
+        f"it ({found.studies} simulated, ± {error} %; correlation {d.correlation:.2g}, seed s.d. "
+        f"{d.seed_sd:.2g} points)"
     )
 
 

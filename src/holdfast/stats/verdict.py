@@ -13,7 +13,7 @@ be read off the intervals that are printed:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from holdfast.stats.closing import closing
@@ -154,7 +154,7 @@ def _judge(
         # Too few families leave open what more would settle; the other gates leave nothing to claim.
         verdict=OPEN if failed is not None and failed.name == "families" else "no claim",
         runs_only=len(c.seeds) < SEEDS,
-        reason="" if failed is None else f"{OPENING[failed.name]}: {failed.detail}.",
+        reason="" if failed is None else _failed(gates),
         gates=gates,
     )
     if failed is not None and failed.name in ("control", "complete", "steps"):
@@ -186,6 +186,13 @@ def _judge(
         against=words["against"],
         in_favour=words["for"],
     )
+
+
+def _failed(gates: Sequence[Gate]) -> str:
+    """Why nothing is said: what the first gate that failed found, and the names of the others."""
+    first, *others = (gate for gate in gates if not gate.passed)
+    too = f" Failed too: {', '.join(gate.name for gate in others)}." if others else ""
+    return f"{OPENING[first.name]}: {first.detail}.{too}"
 
 
 def _parts(c: Contrast, groups: Mapping[str, Group]) -> tuple[Estimate | None, Estimate | None]:
