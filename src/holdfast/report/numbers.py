@@ -88,7 +88,7 @@ def own_rate(run: Findings, name: str, group: str) -> str:
 def own_rise(verdict: Verdict) -> str:
     """How far an arm's own rate has risen since step 0, in points; a dash where that is not known."""
     rise = verdict.end.rise if verdict.end else None
-    return f"{rise.value:+.1f} ({rise.low:.1f} to {rise.high:.1f})" if rise else DASH
+    return f"{round(rise.value, 1) + 0.0:+.1f} ({tenths(rise.low)} to {tenths(rise.high)})" if rise else DASH
 
 
 def verdict_of(run: Findings, name: str, group: str) -> Verdict | None:
