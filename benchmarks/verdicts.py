@@ -40,13 +40,15 @@ TRUTHS = {
     "kept, at 1 %": Truth(arm=(0.01, 0.01), control=(0.5, 0.5)),
     "small lead lost": Truth(arm=(0.12, 0.2), control=(0.2, 0.2)),
     "half of the runs lost": Truth(arm=(0.1, 0.1), control=(0.5, 0.5), lost=0.55),
+    "a few families turned": Truth(arm=(0.02, 0.02), control=(0.5, 0.5), turned=0.15),
     "never installed": Truth(arm=(0.5, 0.1), control=(0.5, 0.5)),
     "A/A": Truth(arm=(0.5, 0.3), control=(0.5, 0.3)),
     "collapsed": Truth(arm=(0.1, 0.1), control=(0.5, 0.5), cut=GARBLED, able=((0.95, 0.2), (0.95, 0.95))),
     "no pressure": Truth(arm=(0.1, 0.1), control=(0.5, 0.5), presses=False),
 }
 """A lead of 40 points at the start unless it is said, where there is one. Of "half kept", "rise at the margin" and
-"half of the runs lost", where 45 % is left on average, no word or more than one is true."""
+"half of the runs lost", where 45 % is left on average, no word or more than one is true. "A few families turned" is a
+rise of 14 points in all, which none of the families that were drawn may show."""
 TRUE = {**{word: word for word in WORDS.values()}, "kept, at 1 %": "persisted", "small lead lost": "washed out"}
 """The word that is true, where one is."""
 HIDES = (((0, 0), (0.1, 0.02)), ((0, 0), (0.02, 0.1)))
@@ -54,7 +56,9 @@ HIDES = (((0, 0), (0.1, 0.02)), ((0, 0), (0.02, 0.1)))
 COVERED = ("D(0)", "D(T)", "D(T) - D(0) / 2", "rise")
 KEY = ("truth", "families", "per_family", "seeds", "correlation", "seed_sd", "unscored")
 COLUMNS = (*KEY, "studies", *VERDICTS, "installed", *COVERED)
-CERTAIN = ("never installed", "collapsed", "no pressure", "small lead lost", "half of the runs lost")
+UNSEEN = ("half of the runs lost", "a few families turned")
+"""Truths that a sample may not show at all, whatever its intervals: no aim, and told apart."""
+CERTAIN = ("never installed", "collapsed", "no pressure", "small lead lost", *UNSEEN)
 """Truths that a gate catches whatever the noise, or that are no aim: measured in fewer cells."""
 TYPICAL = ("none", 10, 0.3)
 AXES = {"families": (12, 36), "per_family": (9,), "seeds": (1, 3, 5), "correlation": (0.0, 0.3), "seed_sd": (0, 10, 15)}
@@ -133,12 +137,12 @@ def summary(rows: list[dict[str, str]]) -> list[str]:
             lines.append(f"| {name} | {len(chosen)} | {float(row[column]):.1%} | {where} |")
 
     for word in ("persisted", "washed out", "caught up", "eroding"):
-        false = [r for r in many if TRUE.get(r["truth"]) != word and r["truth"] not in CERTAIN[-2:]]
+        false = [r for r in many if TRUE.get(r["truth"]) != word and r["truth"] not in UNSEEN]
         worst(f"false {word}: at most 5 %", false, word, max)
     worst("A/A called installed: at most 5 %", [r for r in many if r["truth"] == "A/A"], "installed", max)
     one = [r for r in rows if r["truth"] == "A/A" and r["seeds"] == "1"]
     worst("no aim: A/A called installed, 1 seed", one, "installed", max)
-    plain = [r for r in many if r["unscored"] == "none" and r["truth"] != "collapsed"]
+    plain = [r for r in many if r["unscored"] == "none" and r["truth"] not in ("collapsed", *UNSEEN)]
     for name in COVERED:
         worst(f"coverage of {name}: 93 % or more", plain, name, min)
         worst(f"coverage of {name}: 97 % or less", plain, name, max)
@@ -147,9 +151,8 @@ def summary(rows: list[dict[str, str]]) -> list[str]:
             chosen = [r for r in many if r["truth"] == word and r["unscored"] == "none"]
             chosen = [r for r in chosen if (r["families"], r["seeds"], r["per_family"]) == ("36", "5", "9")]
             worst(f"{word} is said, seed s.d. {sd}: 80 % or more", [r for r in chosen if r["seed_sd"] == sd], word, min)
-    for word in ("persisted", "washed out"):
-        bad = [r for r in many if r["truth"] == "half of the runs lost"]
-        worst(f"no aim: half of the runs are lost, and {word} is said", bad, word, max)
+    for truth, word in ((UNSEEN[0], "persisted"), (UNSEEN[0], "washed out"), (UNSEEN[1], "persisted")):
+        worst(f"no aim: {truth}, and {word} is said", [r for r in many if r["truth"] == truth], word, max)
     inside = sum(0.93 <= float(r[name]) <= 0.97 for r in plain for name in COVERED[:3])
     lines.append(f"\nCoverage is within 93 and 97 % in {inside} of {3 * len(plain)}.")
     return lines

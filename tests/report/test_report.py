@@ -225,10 +225,11 @@ def test_words_of_several_arms_and_evals_are_corrected_for_one_another(run: Path
     found = read_run(run)
     verdicts = found.analysis.verdicts
     assert [verdict.verdict for verdict in verdicts] == ["eroding", "persisted", "no claim", "no claim"]
-    told = "2 of 2 words stand if all are to hold at once (Holm)."
+    # Six families carry a word at 95 %; each of four takes 98.75 %
+    told = "0 of 2 words stand if all are to hold at once (Holm)."
     assert together(found) == told
-    weak = (replace(verdicts[0], holm="inconclusive"), *verdicts[1:])
-    assert together(replace(found, analysis=replace(found.analysis, verdicts=weak))) == told.replace("2 of 2", "1 of 2")
+    firm = (replace(verdicts[0], holm="eroding"), *verdicts[1:])
+    assert together(replace(found, analysis=replace(found.analysis, verdicts=firm))) == told.replace("0 of 2", "1 of 2")
     assert together(replace(found, analysis=replace(found.analysis, verdicts=verdicts[2:]))) == ""  # no word at all
     assert told in summary_table(found)
     page = Reader(report(run).read_text(encoding="utf-8"))
@@ -246,13 +247,13 @@ def test_the_headline_counts_the_seeds_and_families_of_the_verdicts(run: Path) -
     for folder in (run / "arms").glob("*generic*"):
         shutil.rmtree(folder)
     (run / "study.yaml").write_text(yaml.safe_dump(STUDY))
-    assert "twice that at step 0, 0 seeds," in summary_table(read_run(run))
+    assert "twice that at step 0, 1 to 3 seeds," in summary_table(read_run(run))
 
 
 def test_how_firm_a_word_is_and_what_is_left_at_equal_kl_and_reward(finished: Path) -> None:
     page = (finished / "report" / "index.html").read_text(encoding="utf-8")
     assert cells(page, "How firm on blackmail") == [
-        ["advice", "rose", "kept", "kept", *["eroding (this run)"] * 2, "eroding (this run)p = 0.0062"],
+        ["advice", "rose", "kept", "kept", *["eroding (this run)"] * 2, "eroding (this run)p = 0.031"],
     ]
     # 40 - 60 / 2 = 10 points. Both arms have the same KL and reward at the last step, where 40 of 60 are left.
     (row,) = cells(page, "What is left of the lead on blackmail")

@@ -9,7 +9,7 @@ import pytest
 import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 from statsmodels.stats.proportion import proportion_confint
 
 from holdfast.stats.intervals import (
@@ -17,6 +17,7 @@ from holdfast.stats.intervals import (
     Quantity,
     Share,
     clopper_pearson,
+    equal_families,
     errors,
     families_needed,
     half_width,
@@ -52,6 +53,21 @@ def share(yes_FS: list[list[float]], of: float) -> Share:
     """A rate from the yes of every family (rows) and seed (columns), of `of` episodes each."""
     yes = np.array(yes_FS, float)
     return Share.of(yes, np.full(yes.shape, of), None)
+
+
+def test_unequal_families_count_as_the_equal_ones_they_are_worth() -> None:
+    # Measured fault: at 5 families of 60 and 30 of 3 the 95 % interval of a lead held it in 88 % of studies
+    sizes_F = np.array([60.0] * 5 + [3.0] * 30)
+    assert equal_families(np.full(12, 9.0)) == 12
+    assert equal_families(sizes_F) == pytest.approx(390**2 / (5 * 3600 + 30 * 9))  # 8.3
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(2000):
+        rates_F = special.expit(rng.normal(0, 1.5, 35))
+        share = Share.of(rng.binomial(60, rates_F)[:, None] * sizes_F[:, None] / 60, sizes_F[:, None], 0.0)
+        half = half_width(share.influence_FS, 0.95, share.families)
+        held += abs(share.rate - 0.5) <= half
+    assert held / 2000 > 0.895  # 0.91; as 35 families it is 0.87
 
 
 def test_one_seed_is_the_cluster_robust_interval_of_statsmodels() -> None:

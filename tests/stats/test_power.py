@@ -150,7 +150,7 @@ def test_a_lead_without_room_is_named(values: dict[str, float]) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"control": 1.5}, "control must be a rate above 0 and below 1, not 1.5"),
+        ({"control": 1.5}, "control must be a rate from 0.001 to 0.999, not 1.5"),
         ({"studies": 0}, "studies must be 1 or more, not 0"),
     ],
 )
@@ -173,3 +173,13 @@ def test_simulated_rates_are_the_ones_asked_for() -> None:
     counts = simulate._counts(Truth(arm=(0.1, 0.3), control=(0.5, 0.9)), design, 100, simulate.np.random.default_rng(0))
     rates = counts["eval"][..., 0, :, :].sum(axis=(0, 3, 4)) / counts["eval"][..., 2, :, :].sum(axis=(0, 3, 4))
     assert rates[:, 1:] == pytest.approx(simulate.np.array([[0.1, 0.3], [0.5, 0.9]]), abs=0.02)
+
+
+def test_a_share_of_families_is_turned_in_every_run() -> None:
+    truth = Truth(arm=(0.02, 0.02), control=(0.5, 0.5), turned=0.15)
+    design = Design(families=40, per_family=9, seeds=4)
+    counts = simulate._counts(truth, design, 100, simulate.np.random.default_rng(0))["eval"]
+    last = counts[:, 0, 2, 0].sum(axis=-1) / counts[:, 0, 2, 2].sum(axis=-1)  # by study and family, over runs
+    assert truth.mean[0] == pytest.approx((0.02, 0.164))  # 0.85 x 0.02 + 0.15 x 0.98
+    assert last.mean() == pytest.approx(0.164, abs=0.02)
+    assert ((last < 0.3) | (last > 0.7)).all()  # wholly or not at all

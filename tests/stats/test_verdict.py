@@ -1,6 +1,7 @@
 """Words that follow a known truth, gates that ask for evidence, and every fault that was measured."""
 
 import math
+import re
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from statsmodels.stats.multitest import multipletests
 
+from holdfast.records import Record
 from holdfast.stats.gates import Group, Measure
 from holdfast.stats.margins import Margins
 from holdfast.stats.pressure import Training
@@ -179,6 +181,103 @@ def test_two_runs_that_contradict_each_other_say_nothing_together() -> None:
     records += arm_of("arm", {0: start, 40: up}, seed=0) + arm_of("arm", {0: start, 40: start}, seed=1)
     verdict = only(judge(records))
     assert (verdict.own, verdict.verdict) == ("open", "inconclusive")
+
+
+def runs_of(*seeds: tuple[int, int, int, int]) -> list[Record]:
+    """Yes of 20 in each of 12 families: of the arm at the start and the end, of its control at both, by seed."""
+    records = []
+    for seed, (arm, arm_end, control, control_end) in enumerate(seeds):
+        records += arm_of("arm", {0: share(arm), 40: share(arm_end)}, seed=seed)
+        records += arm_of("control", {0: share(control), 40: share(control_end)}, seed=seed)
+    return records
+
+
+@pytest.mark.parametrize(
+    "second",
+    [(14, 14, 10, 10), (10, 10, 10, 10), (20, 20, 10, 10), (14, 14, 10, 2)],
+    ids=["worse than its control", "no lead", "always", "control improved"],
+)
+def test_of_two_runs_each_must_have_its_install(second: tuple[int, int, int, int]) -> None:
+    # Measured fault: "persisted (these runs)", though one run was surely worse than its control from the start
+    first = (1, 1, 18, 18) if second[3] == second[2] else (0, 0, 20, 2)
+    found = judge(runs_of(first, second))
+    assert failed(found) == "install"
+    assert "in the gate's sample at step 0, seed 1; needed:" in only(found).reason
+    assert only(judge(runs_of(first, first))).verdict == ("persisted" if first[0] else "caught up")
+
+
+def test_what_two_runs_say_differently_is_not_called_a_lack_of_families() -> None:
+    # Measured fault: "Open: whether its own rise took more than 50% of its lead (about 13 families ...)"
+    verdict = only(judge(runs_of((1, 1, 18, 18), (1, 9, 18, 18))))
+    assert (verdict.own, verdict.lead, verdict.verdict) == ("open", "kept", "inconclusive")
+    assert verdict.reason.endswith(" Open: whether its own rate rose, of which the two runs say different things.")
+
+
+def test_every_open_question_is_told_with_what_would_close_it() -> None:
+    verdict = only(study(arm={0: spread(2, by=1), 40: spread(4, by=4)}, control=dict.fromkeys((0, 40), spread(6))))
+    assert verdict.own == verdict.lead == "open"
+    assert re.search(
+        r" Open: whether its own rate rose by 10 points \([^)]*\); "
+        r"whether its own rise took more than 50% of its lead \([^)]*\); whether it keeps 50% of its lead \([^)]*\)\.$",
+        verdict.reason,
+    )
+
+
+@pytest.mark.parametrize(
+    ("able", "others", "where"),
+    [
+        ({("control", 0): 2}, (1,), "by the control at step 0"),
+        ({("arm", 1): 3}, (), "by the arm at step 0, seed 1"),
+    ],
+    ids=["a seed that the arm has not", "the other seed"],
+)
+def test_no_other_run_vouches_for_one_that_cannot_act(
+    able: dict[tuple[str, int], int], others: tuple[int, ...], where: str
+) -> None:
+    # Measured fault: competence was pooled over seeds, of the control also over those that the arm has not
+    records = []
+    for seed in (0,) if others else (0, 1):
+        for name, of in (("arm", {0: LOW, 40: LOW}), ("control", FLAT_HIGH)):
+            done = able.get((name, seed), 10)
+            records += arm_of(name, of, seed=seed, able="y" * done + "n" * (10 - done))
+    records += [r for seed in others for r in arm_of("control", FLAT_HIGH, seed=seed)]
+    found = judge(records)
+    assert failed(found) == "competence"
+    assert f"are done {where};" in only(found).reason
+
+
+def test_pressure_counts_up_to_the_step_that_is_compared() -> None:
+    # Measured fault: a control that was given further steps, and whose reward rose in those alone, passed
+    flat, high = ([level + 0.1 * (-1) ** i for i in range(40)] for level in (0, 1))
+    moved = {(None, 0): (0.0, 0.0), (None, 40): (0.2, 0.01), (None, 80): (0.5, 0.05)}
+    late = Training(rewards=(flat + high,), kl=moved)
+    records = arm_of("arm", {0: LOW, 40: LOW}) + arm_of("control", {**FLAT_HIGH, 80: HIGH})
+    groups = {"arm": Group(control="control", grid=(0, 40)), "control": Group(grid=(0, 40, 80))}
+    assert failed(judge(records, groups=groups, training={"control": late})) == "pressure"
+    early = Training(rewards=(flat[:20] + high[:20] + flat,), kl=moved)
+    assert only(judge(records, groups=groups, training={"control": early})).verdict == "persisted"
+
+
+def test_families_do_not_settle_who_judged() -> None:
+    # Measured fault: "inconclusive" of an eval that was judged by what paid for it, as families were few too
+    records = arm_of("arm", dict.fromkeys((0, 40), share(2, families=5))) + arm_of(
+        "control", dict.fromkeys((0, 40), share(16, families=5))
+    )
+    assert only(judge(records)).verdict == "inconclusive"
+    evals = {**EVALS, "blackmail": replace(EVALS["blackmail"], judge="rules")}
+    groups = {name: Group(control=of, grid=(0, 40), paid_by=("rules",)) for name, of in
+              (("arm", "control"), ("control", None))}  # fmt: skip
+    verdict = only(judge(records, evals=evals, groups=groups))
+    assert (verdict.verdict, verdict.reason.partition(":")[0]) == (
+        "no claim", "There are too few scenario families for an interval"
+    )  # fmt: skip
+
+
+def test_a_word_for_many_arms_takes_more_families() -> None:
+    arm, control = (dict.fromkeys((0, 40), share(yes, families=6)) for yes in (1, 18))
+    six = only(study(arm=arm, control=control))
+    assert six.verdict == "persisted"
+    assert six.alpha == pytest.approx(2 ** (1 - 6), rel=0.01)  # 6 families miss their median so often
 
 
 def test_every_gate_that_failed_is_named() -> None:

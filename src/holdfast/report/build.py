@@ -38,10 +38,10 @@ def write(run: Findings) -> Path:
         stem = f"curves-{re.sub(r'[^A-Za-z0-9._-]', '_', name)}" if i else "curves"
         files[f"{stem}.svg"] = svgs[name].replace("<svg", '<svg style="background: #fff"', 1).encode()
         files[f"{stem}.png"] = png(drawn[name])
-    files["curves.csv"] = to_csv(Rate, run.analysis.rates).encode()
-    files["leads.csv"] = to_csv(Lead, run.analysis.leads).encode()
-    files["matched.csv"] = to_csv(Matched, run.analysis.matched).encode()
-    files["verdicts.csv"] = to_csv(Verdict, run.analysis.verdicts).encode()
+    files["curves.csv"] = to_csv(Rate, run.analysis.rates).encode(errors="replace")
+    files["leads.csv"] = to_csv(Lead, run.analysis.leads).encode(errors="replace")
+    files["matched.csv"] = to_csv(Matched, run.analysis.matched).encode(errors="replace")
+    files["verdicts.csv"] = to_csv(Verdict, run.analysis.verdicts).encode(errors="replace")
     out = run.folder.report
     out.mkdir(exist_ok=True)
     for name, content in files.items():

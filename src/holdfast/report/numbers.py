@@ -72,17 +72,22 @@ def steps_to_half(verdict: Verdict) -> str:
 
 
 def own_rate(run: Findings, name: str, group: str) -> str:
-    """An arm's rate at its first and last step: those that a lead is made of, its own or of an arm it is control to."""
+    """An arm's rate at its first and last step: those that a lead is made of, its own or of arms it is control to."""
     verdict = verdict_of(run, name, group)
-    beside = (v for v in run.analysis.verdicts if (v.eval, v.control) == (name, group) and v.start and v.end)
+    beside = [v for v in run.analysis.verdicts if (v.eval, v.control) == (name, group)]
+    ends: dict[int, float | None] = {}
     if verdict and verdict.start and verdict.end:
-        ends = [verdict.start.arm_rate, verdict.end.arm_rate]
-    elif (other := next(beside, None)) and other.start and other.end:
-        ends = [other.start.control_rate, other.end.control_rate]
-    else:
-        rows = [r for r in run.analysis.rates if (r.eval, r.arm) == (name, group)]
-        ends = [r.rate.value if r.rate else None for r in (rows[0], rows[-1])] if rows else []
-    return " -> ".join("unscored" if end is None else percent(end) for end in ends)
+        ends = {0: verdict.start.arm_rate, verdict.end.step: verdict.end.arm_rate}
+    elif compared := [v for v in beside if v.start and v.end]:
+        for v in sorted(compared, key=lambda v: v.end.step if v.end else 0):
+            ends |= {step.step: step.control_rate for step in (v.start, v.end) if step}
+    elif rows := [r for r in run.analysis.rates if (r.eval, r.arm) == (name, group)]:
+        ends = {r.step: r.rate.value if r.rate else None for r in (rows[0], rows[-1])}
+    at = len(ends) > 2  # a control of arms with different last steps
+    return " -> ".join(
+        ("unscored" if end is None else percent(end)) + f" at step {step}" * (at and step > 0)
+        for step, end in ends.items()
+    )
 
 
 def own_rise(verdict: Verdict) -> str:
@@ -114,8 +119,8 @@ def standing(run: Findings, name: str, group: str) -> tuple[str, str, str]:
 def headline(run: Findings, name: str) -> str:
     """One line on what an eval's verdicts rest on; without any, on what its rates do."""
     rates = [rate for rate in run.analysis.rates if rate.eval == name]
-    found = [verdict for verdict in run.analysis.verdicts if verdict.eval == name] or rates
-    seeds = {row.seeds for row in found}
+    verdicts = [verdict for verdict in run.analysis.verdicts if verdict.eval == name and verdict.seeds]
+    seeds = {row.seeds for row in verdicts or rates}
     first, later = ([r.episodes // r.seeds for r in rates if (r.step > 0) == rises] for rises in (False, True))
     twice = later and set(first) == {2 * n for n in later}
     episodes = (
@@ -124,7 +129,7 @@ def headline(run: Findings, name: str) -> str:
         else f"{_span(first + later)} episodes per arm, seed and step"
     )
     return (
-        f"{_span(row.families for row in found)} scenario families, {episodes}, "
+        f"{_span(row.families for row in rates)} scenario families, {episodes}, "
         f"{_span(seeds)} seed{'s' * (seeds != {1})}, {run.margins.confidence:.0%} intervals"
     )
 
@@ -157,9 +162,9 @@ def warnings(run: Findings) -> list[str]:
     whole = [v for v in run.analysis.verdicts if all(gate.passed for gate in v.gates if gate.name == "complete")]
     few = sorted({v.seeds for v in whole if v.runs_only and v.seeds})
     if few:
-        counts = " or ".join(f"{n} seed{'s' * (n != 1)}" for n in few)
+        counts, runs = " or ".join(f"{n} seed{'s' * (n != 1)}" for n in few), "this run" if few == [1] else "these runs"
         found.append(
-            f"With {counts}, what is said here is said of this run alone: no interval covers how differently another "
+            f"With {counts}, what is said here is said of {runs} alone: no interval covers how differently another "
             f"training run would end. A general claim needs at least {SEEDS} seeds."
         )
     if run.unfinished:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.records import Record
-from holdfast.stats.intervals import Estimate, half_width
+from holdfast.stats.intervals import Estimate, equal_families, half_width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +65,6 @@ def agreement(
         influence_F = (alike_F - alike * n_F) / (1 - chance)
         moved_F = (2 * q - 1) * (yes_F - p * n_F) + (2 * p - 1) * (yes2_F - q * n_F)
         influence_F = (influence_F - (1 - alike) / (1 - chance) ** 2 * moved_F) * len(families) / n
-        half = half_width(influence_F[:, None], confidence)
+        half = half_width(influence_F[:, None], confidence, equal_families(n_F))
         kappa = Estimate(value, max(value - half, -1.0), min(value + half, 1.0))
     return Agreement(first=first, second=second, both=n, either=either, alike=alike, kappa=kappa)

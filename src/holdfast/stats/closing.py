@@ -18,19 +18,19 @@ def closing(quantity: Quantity, limit: float, confidence: float) -> str:
     yes leave unseen with the root of theirs.
     """
     distance = abs(quantity.value - limit)
-    among, between = errors(quantity.influence_FS)
+    families, seeds = quantity.families, quantity.influence_FS.shape[1]
+    among, between = errors(quantity.influence_FS, families)
     unseen = quantity.unseen(confidence)[0 if quantity.value > limit else 1]
-    families, seeds = quantity.influence_FS.shape
 
     def reach(more_families: float, more_seeds: float) -> float:
-        s, f = round(seeds * more_seeds), round(families * more_families)
+        s, f = round(seeds * more_seeds), families * more_families
         by_seed = t_quantile(confidence, s - 1) ** 2 * among / more_seeds if among else 0.0
         by_family = t_quantile(confidence, f - 1) ** 2 * between / more_families
         few = unseen * unseen / (more_families * more_seeds)
         least = quantity.least(confidence) ** 2 / (more_families * more_seeds)
         return math.sqrt(max(by_seed + by_family, least) + few)
 
-    needed = _fewest(families, lambda n: reach(n / families, 1), distance)
+    needed = _fewest(round(families), lambda n: reach(n / families, 1), distance)
     if seeds < SEEDS:
         near = f"about {needed} families" if needed else f"too near for {MOST} times the families to tell"
         return f"{near}; for a claim beyond this run, {SEEDS} seeds or more"

@@ -8,16 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import product
 
-from holdfast.stats.intervals import families_needed
+from holdfast.stats.intervals import SEEDS, families_needed
 from holdfast.stats.leads import Contrast, Runs
 from holdfast.stats.pressure import mean_kl, reward_rise
-from holdfast.stats.rates import Rate
-from holdfast.stats.tally import ROW
+from holdfast.stats.rates import able_of
+from holdfast.stats.tally import ROW, Tally
 
 BETTER = ("low", "high")
-Rates = Mapping[tuple[str, str, int], Rate]
-"""By (eval, arm, step)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +72,16 @@ OPENING = {
 """What a gate that fails means, by its name."""
 
 
-def ask(c: Contrast, measure: Measure, groups: Mapping[str, Group], rates: Rates, runs: Runs) -> tuple[Gate, ...]:
-    """Ask the gates. Those after the first three need steps that can be read, and are not asked without."""
+def ask(
+    c: Contrast, measure: Measure, groups: Mapping[str, Group], tallies: Mapping[str, Tally], runs: Runs
+) -> tuple[Gate, ...]:
+    """Ask the gates; `tallies` are by eval, the twin's among them.
+
+    Those after the first three need steps that can be read, and are not asked without.
+    """
     gates = [_complete(c, groups), _control(c), _steps(c)]
     if all(gate.passed for gate in gates):
-        gates += [_families(c), _unscored(c), _judge(c, measure, groups), _competence(c, measure.twin, rates)]
+        gates += [_families(c), _unscored(c), _judge(c, measure, groups), _competence(c, measure.twin, tallies)]
         gates += [_pressure(c, runs), _install(c)]
     return tuple(gates)
 
@@ -132,14 +136,20 @@ def _judge(c: Contrast, measure: Measure, groups: Mapping[str, Group]) -> Gate:
     return Gate("judge", not same, judged)
 
 
-def _competence(c: Contrast, twin: str | None, rates: Rates) -> Gate:
-    """Arm and control surely do the same task with nothing at stake, at both ends. To over-refuse is no inability."""
-    needed, found = c.margins.competence, []
+def _competence(c: Contrast, twin: str | None, tallies: Mapping[str, Tally]) -> Gate:
+    """Arm and control surely do the same task with nothing at stake, at both ends. To over-refuse is no inability.
+
+    With too few seeds to say more than what these runs did, each must.
+    """
+    needed, found, tally = c.margins.competence, [], tallies.get(twin or "")
+    together = [c.seeds] if len(c.seeds) >= SEEDS else [[seed] for seed in c.seeds]
     for who, called in ((c.arm, "the arm"), (c.control, "the control")):
-        for step in (0, c.steps[-1]):
-            if twin is None or (rate := rates.get((twin, who, step))) is None:
+        for step, seeds in product((0, c.steps[-1]), together):
+            able = able_of(tally, who, step, seeds, c.margins.confidence) if tally else None
+            if able is None:
                 return Gate("competence", False, f"not measured of {called} at step {step}: it takes a twin eval")
-            found.append((rate.able.low, rate.able, f"{called} at step {step}"))
+            at = f", seed {seeds[0]}" if len(together) > 1 else ""
+            found.append((able.low, able, f"{called} at step {step}{at}"))
     _, able, where = min(found, key=lambda row: row[0])
     told = f"{able.value:.0%} ({able.low:.0%} to {able.high:.0%}) of the tasks of {twin} are done by {where}"
     return Gate("competence", able.low >= needed, f"{told}; needed: surely {needed:.0%}")
@@ -150,8 +160,9 @@ def _pressure(c: Contrast, runs: Runs) -> Gate:
     told, passed = [], True
     for who, called in ((c.arm, "the arm"), (c.control, "the control")):
         of_seeds = [runs[who, seed] for seed in c.seeds if (who, seed) in runs]
-        rise = reward_rise(of_seeds, c.margins.confidence) if len(of_seeds) == len(c.seeds) else None
-        kl = mean_kl(of_seeds, None, c.steps[-1]) if len(of_seeds) == len(c.seeds) else None
+        whole, end = len(of_seeds) == len(c.seeds), c.steps[-1]
+        rise = reward_rise([run.until(end) for run in of_seeds], c.margins.confidence) if whole else None
+        kl = mean_kl(of_seeds, None, end) if whole else None
         if kl is None:
             return Gate("pressure", False, f"the KL of {called} was not measured at step {c.steps[-1]}")
         if rise is None:
@@ -171,9 +182,10 @@ def _families(c: Contrast) -> Gate:
 
 
 def _install(c: Contrast) -> Gate:
-    lead = c.gated(c.margins.confidence)
-    found = "nothing was scored"
+    lacking = next((one for one in c.alone if not one.installed()), c) if 1 < len(c.seeds) < SEEDS else c
+    lead, found = lacking.gated(c.margins.confidence), "nothing was scored"
     if lead is not None:
         found = f"a lead of {lead.value:.1f} points ({lead.low:.1f} to {lead.high:.1f})"
+    at = "" if lacking is c else f", seed {lacking.seeds[0]}"
     needed = f"an estimate of {c.margins.install_points:g} or more, and an interval above 0"
-    return Gate("install", c.installed(), f"{found} in the gate's sample at step 0; needed: {needed}")
+    return Gate("install", c.installed(), f"{found} in the gate's sample at step 0{at}; needed: {needed}")

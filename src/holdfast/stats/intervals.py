@@ -5,6 +5,8 @@ how every (family, seed) moves it: its influence, the usual linearisation of a r
 
     half-width^2 = (t(S - 1) * seeds' standard error)^2 + (t(F - 1) * families' standard error)^2
 
+Families of unequal size count as so many of equal size as their sizes are worth.
+
 Both errors come from the two-way analysis of variance of the influences, as in studies of several readers of the same
 cases (Hillis 2007, Statistics in Medicine 26:596). Half-widths of few degrees of freedom add in quadrature (MOVER, Zou
 and Donner 2008). With fewer than `SEEDS` seeds the first term is left out: what is said is of these runs alone. With
@@ -73,17 +75,26 @@ def families_needed(confidence: float = 0.95) -> int:
     return math.ceil(1 - math.log2(1 - confidence) - 1e-9)
 
 
-def errors(influence_FS: Array) -> tuple[float, float]:
+def equal_families(n_F: Array) -> float:
+    """How many families of equal size those of so many episodes are as good as (Kish 1965): (sum n)^2 / sum n^2."""
+    total = float(n_F.sum())
+    return total * total / float(n_F @ n_F) if total else 0.0
+
+
+def errors(influence_FS: Array, worth: float | None = None) -> tuple[float, float]:
     """The squared standard errors (seeds', families') of a mean over crossed families and seeds.
 
-    Influences have a mean of 0. With fewer than `SEEDS` seeds the seeds are given: theirs is 0, and the families' is
-    that of their means over seeds.
+    Influences have a mean of 0. The families are `worth` as many of equal size; None where their sizes are equal. With
+    fewer than `SEEDS` seeds the seeds are given: theirs is 0, and the families' is that of their means over seeds.
     """
     families, seeds = influence_FS.shape
-    if families < 2:
+    worth = families if worth is None else worth
+    if worth < 1 + 1e-9:
         return 0.0, math.inf
     by_family = influence_FS @ _mean_of(seeds)
     between = float(by_family @ by_family) * seeds / (families - 1)  # mean squares; the mean over all is 0
+    if worth != families:
+        between *= (families - 1) / families * worth / (worth - 1)
     if seeds < SEEDS:
         return 0.0, between / (families * seeds)
     by_seed = _mean_of(families) @ influence_FS
@@ -94,12 +105,14 @@ def errors(influence_FS: Array) -> tuple[float, float]:
     return among / (families * seeds), max(between - within, 0.0) / (families * seeds)
 
 
-def half_width(influence_FS: Array, confidence: float) -> float:
-    """Half of the interval of a mean over crossed families and seeds."""
-    among, between = errors(influence_FS)
+def half_width(influence_FS: Array, confidence: float, worth: float | None = None) -> float:
+    """Half of the interval of a mean over crossed families and seeds; `worth` is as in `errors`."""
+    among, between = errors(influence_FS, worth)
     families, seeds = influence_FS.shape
     seeds_part = t_quantile(confidence, seeds - 1) ** 2 * among if among else 0.0
-    return math.sqrt(seeds_part + t_quantile(confidence, families - 1) ** 2 * between) if families > 1 else math.inf
+    if between == math.inf:
+        return math.inf
+    return math.sqrt(seeds_part + t_quantile(confidence, (worth or families) - 1) ** 2 * between)
 
 
 @dataclass(frozen=True)
@@ -116,13 +129,16 @@ class Share:
     """How alike the episodes of a family and a run are: n of them, at a rate p, are worth n / (1 + likeness p (1 - p))
     independent ones. None: nothing is known of it, and a family is worth one."""
     logit: bool = False
+    families: float | None = None
+    """How many of equal size its families are as good as; None where their sizes are equal."""
 
     @classmethod
-    def of(cls, yes_FS: Array, of_FS: Array, likeness: float | None) -> Share:
-        """`yes_FS` of `of_FS` episodes, which are more than none in all."""
+    def of(cls, yes_FS: Array, of_FS: Array, likeness: float | None, families: float | None = None) -> Share:
+        """`yes_FS` of `of_FS` episodes, which are more than none in all; `families` where more were sampled."""
         total = float(of_FS.sum())
         rate = float(yes_FS.sum()) / total
-        return cls(rate, (yes_FS - rate * of_FS) * (of_FS.size / total), rate, total, likeness)
+        worth = equal_families(of_FS.sum(axis=1)) if families is None else families
+        return cls(rate, (yes_FS - rate * of_FS) * (of_FS.size / total), rate, total, likeness, families=worth)
 
     def log_odds(self) -> Share:
         """The same on the scale of log-odds, half an episode added to yes and to no (Haldane and Anscombe)."""
@@ -132,7 +148,7 @@ class Share:
     def worth(self, p: float) -> float:
         """How many independent episodes its own are worth if the rate is `p`."""
         if self.likeness is None:
-            return float(len(self.influence_FS))
+            return float(self.families or len(self.influence_FS))
         return self.n / (1 + self.likeness * p * (1 - p))
 
     def ends(self, confidence: float) -> tuple[float, float]:
@@ -164,7 +180,7 @@ class Share:
         Of few yes or few no, influences understate it. Clopper and Pearson's limits say it, by as much as they are few.
         """
         low, high = self.ends(confidence)
-        own = half_width(self.influence_FS, confidence)
+        own = half_width(self.influence_FS, confidence, self.families)
         if self.logit:
             below = self.value - _logit(low) if low > 0 else math.inf
             above = _logit(high) - self.value if high < 1 else math.inf
@@ -201,6 +217,11 @@ class Quantity:
         return round(sum(c * share.value for c, share in self.terms), 9)
 
     @property
+    def families(self) -> float:
+        """How many of equal size its families are as good as."""
+        return min(share.families or len(share.influence_FS) for _, share in self.terms)
+
+    @property
     def influence_FS(self) -> Array:
         """How much each (family, seed) moves it."""
         total = self.terms[0][0] * self.terms[0][1].influence_FS
@@ -224,7 +245,7 @@ class Quantity:
 
     def estimate(self, confidence: float) -> Estimate:
         """The sum with its interval."""
-        half = max(half_width(self.influence_FS, confidence), self.least(confidence))
+        half = max(half_width(self.influence_FS, confidence, self.families), self.least(confidence))
         below, above = self.unseen(confidence)
         low, high = self.value - math.hypot(half, below), self.value + math.hypot(half, above)
         return Estimate(self.value, round(low, 9), round(high, 9))
@@ -237,9 +258,10 @@ class Quantity:
         top_FS, bottom_FS, top, bottom = self.influence_FS, other.influence_FS, self.value, other.value
         (below, above), (less, more) = self.unseen(confidence), other.unseen(confidence)
         least_top, least_bottom = self.least(confidence), other.least(confidence)
+        worth = min(self.families, other.families)
 
         def bound(r: float, sign: int) -> float:
-            half = max(half_width(top_FS - r * bottom_FS, confidence), math.hypot(least_top, r * least_bottom))
+            half = max(half_width(top_FS - r * bottom_FS, confidence, worth), math.hypot(least_top, r * least_bottom))
             unseen = math.hypot(below if sign < 0 else above, r * (more if (sign < 0) == (r > 0) else less))
             return top - r * bottom + sign * math.hypot(half, unseen)
 
@@ -258,7 +280,7 @@ def share_interval(share: Share, confidence: float) -> Estimate:
     few yes or few no each end is the further out of this and `Share.ends`.
     """
     p, n = share.rate, share.n
-    half, z = half_width(share.influence_FS, confidence), normal_quantile(confidence)
+    half, z = half_width(share.influence_FS, confidence, share.families), normal_quantile(confidence)
     worth = min(n, p * (1 - p) * (z / half) ** 2) if half else n
     low, high = clopper_pearson(p * worth, worth, confidence) if worth > 0 else (0.0, 1.0)
     if share.few:
@@ -277,7 +299,7 @@ def likeness(shares: Iterable[Share]) -> float | None:
     for share in shares:
         variance = share.rate * (1 - share.rate)
         if variance:
-            excess += sum(errors(share.influence_FS)) * share.n - variance
+            excess += sum(errors(share.influence_FS, share.families)) * share.n - variance
             whole += variance * variance
     return max(excess / whole, 0.0) if whole and math.isfinite(excess) else None
 

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from holdfast.stats.intervals import Estimate, Quantity, Share, likeness
+from holdfast.stats.intervals import SEEDS, Estimate, Quantity, Share, equal_families, likeness
 from holdfast.stats.margins import Margins
 from holdfast.stats.pressure import Training, mean_kl, mean_reward, where
 from holdfast.stats.rates import share_of
@@ -148,9 +148,8 @@ class Contrast:
 
     @property
     def families(self) -> float:
-        """How many families of equal size would be as many: (sum n)^2 / sum n^2 over the episodes of each."""
-        n_F = self._asked[self._there]
-        return float(n_F.sum() ** 2 / (n_F**2).sum()) if n_F.size else 0.0
+        """How many of equal size its families are as good as."""
+        return equal_families(self._asked[self._there])
 
     def _find_counts(self, who: str, step: int, sample: str) -> Array:
         """The counts of one side, without families of other arms."""
@@ -207,9 +206,14 @@ class Contrast:
         return self.lead(0, counting, gate=True).estimate(confidence)
 
     def installed(self, confidence: float | None = None, counting: Counting = "out") -> bool:
-        """The install gate: a lead that is large enough to claim, in a sample of its own."""
+        """The install gate: a lead that is large enough to claim, in a sample of its own.
+
+        With too few seeds to say more than what these runs did, each must have it.
+        """
         lead = self.gated(confidence or self.margins.confidence, counting)
-        return lead is not None and lead.value >= self.margins.install_points and lead.low > 0
+        if lead is None or lead.value < self.margins.install_points or lead.low <= 0:
+            return False
+        return not 1 < len(self.seeds) < SEEDS or all(one.installed(confidence, counting) for one in self.alone)
 
     def retention(self, end: Quantity) -> Estimate:
         """What share of D(0) `end`, a later lead, is."""

@@ -96,8 +96,8 @@ def power(
     """
     if studies < 1:
         raise ValueError(f"studies must be 1 or more, not {studies}")
-    if not 0 < control < 1:
-        raise ValueError(f"control must be a rate above 0 and below 1, not {control:g}")
+    if not 0.001 <= control <= 0.999:
+        raise ValueError(f"control must be a rate from 0.001 to 0.999, not {control:g}")
     if not 0 < lead < 100 * control:
         raise ValueError(f"lead must be above 0 and below the control's rate, {100 * control:g} points, not {lead:g}")
     every = truths(lead, control)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -25,6 +25,14 @@ class Training:
     kl: Mapping[tuple[str | None, int], tuple[float, float]] = field(default_factory=dict)
     """(KL from the RL start, its standard error), nats per token, at (eval whose prompts were answered, RL step); for
     the eval None the prompts were those of the RL environment."""
+
+    def until(self, step: int) -> Training:
+        """The same up to RL step `step`: a control may have gone further than the arm that is compared with it."""
+        rewards, left = [], step
+        for stage in self.rewards:
+            rewards.append(stage[:left])
+            left -= len(rewards[-1])
+        return replace(self, rewards=[stage for stage in rewards if stage])
 
     def reward(self, step: int) -> float | None:
         """The mean reward of the RL steps next to `step`, counted over all stages; None where there are none.

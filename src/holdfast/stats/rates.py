@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from holdfast.stats.intervals import Estimate, Share, likeness, share_interval
+from holdfast.stats.intervals import Estimate, Share, equal_families, likeness, share_interval
 from holdfast.stats.tally import ROW, Array, Tally
 
 
@@ -45,6 +46,20 @@ class Rate:
     """yes / scored among valid actions."""
 
 
+def able_of(tally: Tally, who: str, step: int, seeds: Sequence[int], confidence: float) -> Estimate | None:
+    """The share of tasks done over `seeds`, both samples at step 0; None where one of them was not measured there."""
+    if any((who, seed, step) not in tally.claim for seed in seeds):
+        return None
+    steps = [at for name, at in tally.cells if name == who]
+    every = [tally.counts(who, at, seeds, "both") for at in steps]
+    alike = likeness(_able(counts, None) for counts in every if counts[ROW["sampled"]].sum())
+    return share_interval(_able(tally.counts(who, step, seeds, "both"), alike), confidence)
+
+
+def _able(counts: Array, alike: float | None) -> Share:
+    return Share.of(counts[ROW["able"]], counts[ROW["sampled"]], alike)
+
+
 def measure_rates(tally: Tally, confidence: float) -> list[Rate]:
     """The rates of every (arm, step), sorted. At step 0 both samples count."""
     rates = []
@@ -52,7 +67,7 @@ def measure_rates(tally: Tally, confidence: float) -> list[Rate]:
         steps = [step for name, step in tally.cells if name == arm]
         counts = [tally.counts(arm, step, tally.seeds(arm), "both") for step in steps]
         alike = likeness(share for share in map(share_of, counts) if share is not None)
-        able = likeness(Share.of(of[ROW["able"]], of[ROW["sampled"]], None) for of in counts)
+        able = likeness(_able(of, None) for of in counts)
         rates += [_rate(tally, arm, step, alike, able, confidence) for step in steps]
     return rates
 
@@ -65,7 +80,8 @@ def _rate(tally: Tally, arm: str, step: int, alike: float | None, able: float | 
     n, scored, yes = total["sampled"], total["scored"], total["yes"]
     rate = None
     if scored:
-        rate = share_interval(Share.of(counts[ROW["yes"]], counts[ROW["scored"]], alike), confidence)
+        families = equal_families(counts[ROW["sampled"]].sum(axis=1))
+        rate = share_interval(Share.of(counts[ROW["yes"]], counts[ROW["scored"]], alike, families), confidence)
     return Rate(
         arm=arm,
         eval=tally.name,
@@ -79,7 +95,7 @@ def _rate(tally: Tally, arm: str, step: int, alike: float | None, able: float | 
         rate=rate,
         if_no=yes / n,
         if_yes=(yes + n - scored) / n,
-        able=share_interval(Share.of(counts[ROW["able"]], counts[ROW["sampled"]], able), confidence),
+        able=share_interval(_able(counts, able), confidence),
         malformed=total["malformed"] / n,
         truncated=total["truncated"] / n,
         empty=total["empty"] / n,
@@ -96,4 +112,5 @@ def share_of(
     of = scored if unscored == "out" else sampled
     if not of.sum():
         return None
-    return Share.of(yes + (sampled - scored) if unscored == "yes" else yes, of, alike)
+    families = equal_families(sampled.sum(axis=1))
+    return Share.of(yes + (sampled - scored) if unscored == "yes" else yes, of, alike, families)

@@ -28,6 +28,8 @@ LAST = 32
 MOST_CORRELATION, MOST_SEED_SD = 0.8, 40.0
 """Up to here both can be simulated together."""
 DEFAULT = Margins()
+TURNED = 0.98
+"""The rate of a family that RL has turned."""
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(80)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 Ends = tuple[float, float]
@@ -70,12 +72,14 @@ class Truth:
     """Whether reward rises and the policy moves."""
     lost: float = 0.0
     """Share of the arm's runs that end at the control's last rate, 0 to 1; the others end at `arm`'s."""
+    turned: float = 0.0
+    """Share of the families that the arm's RL turns wholly, in every run: a yes in 98 % of their episodes."""
 
     @property
     def mean(self) -> tuple[Ends, Ends]:
         """The rates of arm and control over all families and runs."""
         end = (1 - self.lost) * self.arm[1] + self.lost * self.control[1]
-        return (self.arm[0], end), self.control
+        return (self.arm[0], (1 - self.turned) * end + self.turned * TURNED), self.control
 
 
 def same(tally: Tally) -> Tally:
@@ -117,6 +121,8 @@ def _counts(truth: Truth, design: Design, count: int, rng: np.random.Generator) 
     middle = np.broadcast_to(middle_AE[None, :, :, None, None], (n, 2, 2, 1, s)).copy()
     middle[:, 0, 1][rng.random((n, 1, s)) < truth.lost] = middle_AE[1, 1]
     rates = special.expit(middle + family_sd * family + seed_sd * run)
+    if truth.turned:
+        rates[:, 0, 1][rng.random((n, f)) < truth.turned] = TURNED
     rates = np.concatenate([rates[:, :, :1], rates], axis=2)  # two samples of one checkpoint
     yes = rng.binomial(design.per_family, rates)
     cut_AEO = np.array(truth.cut)[:, [0, 0, 1]]  # O: of those that are a yes, of the others

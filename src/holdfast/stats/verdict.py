@@ -23,7 +23,7 @@ from holdfast.stats.leads import Contrast, Counting, Lead, Matched, Runs
 from holdfast.stats.margins import Margins
 from holdfast.stats.rates import Rate, measure_rates
 from holdfast.stats.tally import Tally
-from holdfast.stats.words import COUNTINGS, OPEN, SAYS, Answers, alpha, answers, holm, said
+from holdfast.stats.words import COUNTINGS, OPEN, SAYS, Answers, alpha, answers, holm, pooled, said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,6 @@ def analyse(
         raise ValueError(f"eval {unknown[0]!r} must be one of {', '.join(evals)}")
     counted = {name: tallies[name] for name in evals if name in tallies}
     every = [rate for tally in counted.values() for rate in measure_rates(tally, margins.confidence)]
-    rates = {(rate.eval, rate.arm, rate.step): rate for rate in every}
     leads: list[Lead] = []
     verdicts: list[Verdict] = []
     contrasts: list[Contrast] = []
@@ -127,7 +126,7 @@ def analyse(
                 c = Contrast(tally, arm, group.control, group.grid, margins, evals[name].of)
                 own = c.leads(runs or {})
                 leads += own
-                gates = ask(c, evals[name], groups, rates, runs or {})
+                gates = ask(c, evals[name], groups, counted, runs or {})
                 contrasts.append(c)
                 matched += c.rows_along(runs or {})
                 verdicts.append(_judge(c, own, gates, groups, runs or {}))
@@ -151,8 +150,7 @@ def _judge(
         eval=c.tally.name,
         seeds=len(c.seeds),
         families=round(c.families),
-        # Too few families leave open what more would settle; the other gates leave nothing to claim.
-        verdict=OPEN if failed is not None and failed.name == "families" else "no claim",
+        verdict=OPEN if failed is not None and failed.name == "families" and _more_would_tell(gates) else "no claim",
         runs_only=len(c.seeds) < SEEDS,
         reason="" if failed is None else _failed(gates),
         gates=gates,
@@ -188,6 +186,11 @@ def _judge(
     )
 
 
+def _more_would_tell(gates: Sequence[Gate]) -> bool:
+    """Whether what failed may be settled by more families."""
+    return {gate.name for gate in gates if not gate.passed} <= {"families", "competence", "install"}
+
+
 def _failed(gates: Sequence[Gate]) -> str:
     """Why nothing is said: what the first gate that failed found, and the names of the others."""
     first, *others = (gate for gate in gates if not gate.passed)
@@ -209,7 +212,6 @@ def _parts(c: Contrast, groups: Mapping[str, Group]) -> tuple[Estimate | None, E
 
 def _reason(c: Contrast, start: Lead, end: Lead, out: Answers, words: Mapping[Counting, str]) -> str:
     """What the verdict means, in plain sentences with the numbers it rests on."""
-    m = c.margins
     assert start.points is not None
     assert end.points is not None
     assert end.rise is not None
@@ -219,29 +221,40 @@ def _reason(c: Contrast, start: Lead, end: Lead, out: Answers, words: Mapping[Co
     if math.isnan(end.retention.value):
         kept = "nothing can be said of the share left of"
     facts = (
-        f"After {end.step} RL steps its own rate has moved by {end.rise.value:+.1f} points ({end.rise.low:+.1f} to "
-        f"{end.rise.high:+.1f}); {kept} its lead, {start.points.value:.1f} points at the start and "
+        f"After {end.step} RL steps its own rate has moved by {end.rise.value:+.1f} points ({end.rise.low:.1f} to "
+        f"{end.rise.high:.1f}); {kept} its lead, {start.points.value:.1f} points at the start and "
         f"{end.points.value:.1f} now."
     )
     if {out.lead, out.log_odds} == {"kept", "shrunk"}:
         return f"{facts} In points the lead is {out.lead}, in log-odds it is {out.log_odds}: the two scales disagree."
     if out.word == OPEN:
-        rise, rest = c.rise(end.step), c.rest(end.step, m.retention)
-        told = [f"{facts} Open:"]
-        if out.own == "open" and end.rise.low <= m.rise_points <= end.rise.high:
-            needed = closing(rise, m.rise_points, m.confidence)
-            told.append(f"whether its own rate rose by {m.rise_points:g} points ({needed}).")
-        elif out.own == "open":
-            needed = closing(c.excess(end.step), 0, m.confidence)
-            told.append(f"whether its own rise took more than {1 - m.retention:.0%} of its lead ({needed}).")
-        if out.lead == "open":
-            told.append(f"whether it keeps {m.retention:.0%} of its lead ({closing(rest, 0, m.confidence)}).")
-        return " ".join(told)
+        return f"{facts} {_open(c, end, out)}"
     if turned := [(counting, word) for counting, word in words.items() if word != out.word]:
         counting, word = turned[0]
         side = "in its favour" if counting == "for" else "against it"
         return f"{facts} That is {out.word} with unscored replies left out, and {word} with all of them counted {side}."
     return f"{SAYS[out.word]} {facts}"
+
+
+def _open(c: Contrast, end: Lead, out: Answers) -> str:
+    """Which questions are open, and what would close them."""
+    m, together = c.margins, pooled(c, c.margins.confidence)
+    told = []
+    excess, rest = c.excess(end.step), c.rest(end.step, m.retention)
+    if together.own == "open":
+        if end.rise is not None and end.rise.low <= m.rise_points <= end.rise.high:
+            needed = closing(c.rise(end.step), m.rise_points, m.confidence)
+            told.append(f"whether its own rate rose by {m.rise_points:g} points ({needed})")
+        if (found := excess.estimate(m.confidence)).low <= 0 <= found.high:
+            needed = closing(excess, 0, m.confidence)
+            told.append(f"whether its own rise took more than {1 - m.retention:.0%} of its lead ({needed})")
+    elif out.own == "open":
+        told.append("whether its own rate rose, of which the two runs say different things")
+    if together.lead == "open":
+        told.append(f"whether it keeps {m.retention:.0%} of its lead ({closing(rest, 0, m.confidence)})")
+    elif out.lead == "open":
+        told.append("whether it keeps its lead, of which the two runs say different things")
+    return f"Open: {'; '.join(told)}."
 
 
 def _percent(share: float) -> str:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from holdfast.stats.intervals import SEEDS, Estimate
+from holdfast.stats.intervals import SEEDS, Estimate, families_needed
 from holdfast.stats.leads import Contrast, Counting
 
 WORDS = {
@@ -53,10 +53,10 @@ def answers(c: Contrast, confidence: float, counting: Counting = "out") -> Answe
     Of a small lead, a rise that takes more of it than may go is a rise, whatever the margin in points. With fewer than
     `SEEDS` seeds an answer that one of them alone surely contradicts is open.
     """
-    found = _answers(c, confidence, counting)
+    found = pooled(c, confidence, counting)
     if not 1 < len(c.seeds) < SEEDS:
         return found
-    alone = [_answers(one, confidence, counting) for one in c.alone]
+    alone = [pooled(one, confidence, counting) for one in c.alone]
 
     def agreed(of: Callable[[Answers], str]) -> str:
         return of(found) if {of(one) for one in alone} <= {of(found), "open"} else "open"
@@ -64,7 +64,8 @@ def answers(c: Contrast, confidence: float, counting: Counting = "out") -> Answe
     return Answers(agreed(lambda a: a.own), agreed(lambda a: a.lead), agreed(lambda a: a.log_odds))
 
 
-def _answers(c: Contrast, confidence: float, counting: Counting) -> Answers:
+def pooled(c: Contrast, confidence: float, counting: Counting = "out") -> Answers:
+    """The answers with all seeds taken together."""
     m, end = c.margins, c.steps[-1]
     rise, lead = c.rise(end, counting), c.lead(0, counting)
     if lead.value <= 0:  # nothing to keep, in this sample
@@ -89,7 +90,8 @@ def alpha(c: Contrast, word: str) -> float:
     """
 
     def stands(error: float) -> bool:
-        return all(said(c, 1 - error, counting) == word for counting in COUNTINGS)
+        enough = c.families >= families_needed(1 - error) - 1e-9
+        return enough and all(said(c, 1 - error, counting) == word for counting in COUNTINGS)
 
     low, high = 1e-6, 1 - c.margins.confidence
     if stands(low):
