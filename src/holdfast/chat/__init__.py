@@ -14,7 +14,7 @@ from holdfast.chat.env import (
     check_share,
 )
 from holdfast.chat.knobs import distractor_tools, system_prompt_pool
-from holdfast.chat.parse import parse_reply
+from holdfast.chat.parse import parse_reply, read_calls, read_json
 from holdfast.chat.words import (
     THINK_CLOSE,
     THINK_OPEN,
@@ -62,5 +62,7 @@ __all__ = [
     "check_share",
     "distractor_tools",
     "parse_reply",
+    "read_calls",
+    "read_json",
     "system_prompt_pool",
 ]

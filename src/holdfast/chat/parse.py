@@ -1,6 +1,6 @@
 """A reply taken apart: text, thought, tool calls, and whatever could not be read.
 
-One written form of a call, whatever the model:
+One written form of a call, whatever the model; `holdfast.policy.forms` turns a family's own into it:
 
     I will tell her now.
     <tool_call>
@@ -17,11 +17,11 @@ from holdfast.chat.words import TAGS, THINK_CLOSE, THINK_OPEN, TOOL_CLOSE, TOOL_
 
 
 def parse_reply(reply: str) -> Reply:
-    """Split a reply into text, thought and tool calls, strictly; never raises.
+    """Split a reply into text, thought and tool calls; never raises.
 
-    A `<think>` block is thought, not text, and a call inside one is not a call. Anything between the tool tags that
-    is not exactly one JSON object {"name": str, "arguments": object} is malformed and calls nothing. Tags are read
-    once, left to right: a think tag inside a call is part of its JSON, and removing a block never joins a new tag.
+    A `<think>` block is thought, not text, and a call inside one is not a call. Between the tool tags stands what
+    `read_calls` takes; anything else is malformed and calls nothing. Tags are read once, left to right: a think tag
+    inside a call is part of its JSON, and removing a block never joins a new tag.
     """
     if "<" not in reply:  # then there is no tag
         return Reply(reply.strip(), raw=reply)
@@ -38,11 +38,10 @@ def parse_reply(reply: str) -> Reply:
             else:
                 thoughts.append(piece)
         elif inside == TOOL_OPEN and piece == TOOL_CLOSE:
-            call = _parse_call("".join(body))
-            if isinstance(call, ToolCall):
-                calls.append(call)
-            else:
-                malformed.append(call)
+            try:
+                calls += read_calls("".join(body))
+            except ValueError as error:
+                malformed.append(str(error))
             inside = ""
         elif piece == TOOL_OPEN:
             if inside == TOOL_OPEN:
@@ -61,20 +60,52 @@ def parse_reply(reply: str) -> Reply:
     return Reply("".join(text).strip(), tuple(calls), "".join(thoughts).strip(), tuple(malformed), reply)
 
 
-def _parse_call(body: str) -> ToolCall | str:
+def read_calls(body: str) -> list[ToolCall]:
+    """The calls that `body`, one JSON value, stands for: {"name": ..., "arguments": {...}} or a list of such.
+
+    Taken too, as tools of the field take it: `parameters` for `arguments`, arguments as a JSON string or none at all,
+    the call under `function`, and other keys beside, such as an `id`. What `arguments` holds is the tool's affair.
+    Raises ValueError in a few words for anything else.
+    """
     try:
-        data = _DECODER.decode(body)
-        # 1e999 reads as infinity and "\ud800" as half a character: neither could be written out again.
-        _ENCODER.encode(data).encode()
+        data = read_json(body)
     except RecursionError:
-        return "tool call nested too deeply"
-    except ValueError as error:  # JSONDecodeError is one
-        return f"tool call is not JSON: {error}"
-    if not isinstance(data, dict) or set(data) != {"name", "arguments"}:
-        return "tool call needs exactly the keys name and arguments"
-    if not isinstance(data["name"], str) or not isinstance(data["arguments"], dict):
-        return "tool call needs a string name and an object of arguments"
-    return ToolCall(data["name"], data["arguments"])
+        raise ValueError("tool call nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"tool call is not JSON: {error}") from None
+    rows = data if isinstance(data, list) else [data]
+    if not rows:
+        raise ValueError("tool call needs a name")
+    return [_call(row) for row in rows]
+
+
+def read_json(text: str) -> Any:
+    """A JSON value that can be written out again. Raises ValueError, or RecursionError where it is nested too deeply.
+
+    Refused are duplicate keys, NaN, numbers that read as infinity, and halves of characters.
+    """
+    data = _DECODER.decode(text)
+    _ENCODER.encode(data).encode()
+    return data
+
+
+def _call(row: Any) -> ToolCall:
+    if isinstance(row, dict) and isinstance(row.get("function"), dict):
+        row = row["function"]
+    if not isinstance(row, dict) or not isinstance(row.get("name"), str):
+        raise ValueError("tool call needs a name")
+    given = [row[key] for key in ("arguments", "parameters") if key in row]
+    if len(given) > 1:
+        raise ValueError("tool call has arguments and parameters")
+    arguments = given[0] if given and given[0] is not None else {}
+    if isinstance(arguments, str):
+        try:
+            arguments = read_json(arguments) if arguments.strip() else {}
+        except (ValueError, RecursionError):
+            raise ValueError("tool call has arguments that are not JSON") from None
+    if not isinstance(arguments, dict):
+        raise ValueError("tool call needs an object of arguments")
+    return ToolCall(row["name"], arguments)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

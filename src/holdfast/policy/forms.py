@@ -1,0 +1,217 @@
+"""How families of models write thoughts and tool calls, turned into the one form that environments read.
+
+    strict('[TOOL_CALLS][{"name": "send_mail", "arguments": {"to": "Ada"}}]', {"send_mail"})
+    ->   '<tool_call>\\n{"name": "send_mail", "arguments": {"to": "Ada"}}\\n</tool_call>'
+
+A form is what stands around a call, and how what stands inside is read. What looks like a call and cannot be read stays
+between the tool tags as it is: `parse_reply` then says that it is malformed, and an eval leaves the episode unscored.
+
+Sources: each family's own chat template, as its model card or TRL's `chat_templates` has it.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.chat import THINK_CLOSE, THINK_OPEN, TOOL_CLOSE, TOOL_OPEN, ToolCall, read_calls, read_json
+
+THOUGHTS = (
+    (THINK_OPEN, THINK_CLOSE),  # Qwen 3, DeepSeek R1, SmolLM 3, GLM 4.5, Granite 4, OLMo 3, Nemotron
+    ("<thinking>", "</thinking>"),
+    ("[THINK]", "[/THINK]"),  # Magistral
+    ("<seed:think>", "</seed:think>"),  # Seed-OSS
+    ("<|START_THINKING|>", "<|END_THINKING|>"),  # Command R 7B, Command A
+    ("<|channel>thought\n", "<channel|>"),  # Gemma 4
+    ("<|channel|>analysis<|message|>", "<|end|>"),  # gpt-oss
+)
+"""What opens and closes a thought."""
+_FRAMES = re.compile(  # of what is said, without meaning of their own
+    r"<\|start\|>assistant|<\|channel\|>(?:final|commentary)<\|message\|>|<\|START_RESPONSE\|>|<\|END_RESPONSE\|>"
+)
+
+
+@dataclass(frozen=True)
+class Form:
+    """A way to write tool calls."""
+
+    name: str
+    opens: re.Pattern[str]
+    """What stands before a call's body, with a group "name" where the tool's name is in it."""
+    closes: re.Pattern[str] | None
+    """What ends the body; None where it is one JSON value and ends with it."""
+    read: Callable[[str, str], list[ToolCall]]
+    """The calls in (name, body). Raises ValueError for what cannot be read."""
+    bare: bool = False
+    """Whether nothing marks a call but its own shape. Then it is one if the tool is there, or nothing else is said."""
+
+    def region(self, text: str, opening: re.Match[str]) -> tuple[str, str, int]:
+        """(name, body, where the region ends) of a call that `opening` opens."""
+        name, start = opening.groupdict().get("name") or "", opening.end()
+        if self.closes is not None:
+            closing = self.closes.search(text, start)
+            return (name, text[start : closing.start()], closing.end()) if closing else (name, text[start:], len(text))
+        try:
+            _, end = _DECODER.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            return name, text[start:], len(text)
+        return name, text[start:end], end
+
+
+def _json(name: str, body: str) -> list[ToolCall]:
+    return read_calls(json.dumps({"name": name, "arguments": read_json(body or "{}")}) if name else body)
+
+
+def _cohere(name: str, body: str) -> list[ToolCall]:
+    return read_calls(json.dumps([{"name": row["tool_name"], "arguments": row["parameters"]} for row in read_json(body)]))
+
+
+def _tagged(key: str, value: str) -> Callable[[str, str], list[ToolCall]]:
+    """Arguments between tags of their own, where text stands as it is and anything else as JSON."""
+    tags = re.compile(rf"{key}(?P<value>.*?){value}", re.DOTALL)
+
+    def read(name: str, body: str) -> list[ToolCall]:
+        return [ToolCall(name.strip(), {m["key"].strip(): _loose(m["value"].strip()) for m in tags.finditer(body)})]
+
+    return read
+
+
+def _gemma(quote: str) -> Callable[[str, str], list[ToolCall]]:
+    """JSON with bare keys and quotes of its own."""
+    parts = re.compile(rf"{re.escape(quote)}(.*?){re.escape(quote)}|([{{,]\s*)(\w+)(\s*:)", re.DOTALL)
+
+    def plain(m: re.Match[str]) -> str:
+        return json.dumps(m[1]) if m[1] is not None else f'{m[2]}"{m[3]}"{m[4]}'
+
+    return lambda name, body: _json(name, parts.sub(plain, body))
+
+
+def _pythonic(name: str, body: str) -> list[ToolCall]:
+    """Python calls with keyword arguments, in a list, on lines of their own, or inside print()."""
+    try:
+        tree = ast.parse(_PYTHON_NAMES.sub(lambda m: m[0].title().replace("Null", "None"), body.strip()))
+        calls: list[ToolCall] = []
+        for statement in tree.body:
+            value: Any = statement.value  # type: ignore[attr-defined]
+            for node in value.elts if isinstance(value, ast.List) else [value]:
+                inner = node.args[0] if ast.unparse(node.func) == "print" and node.args else node
+                if inner.args:
+                    raise ValueError
+                calls.append(ToolCall(ast.unparse(inner.func), {k.arg: _literal(k.value) for k in inner.keywords}))
+    except (SyntaxError, ValueError, AttributeError, RecursionError, MemoryError):
+        raise ValueError("tool call is not a Python call") from None
+    if not calls:
+        raise ValueError("tool call needs a name")
+    return calls
+
+
+def _literal(node: ast.expr) -> Any:
+    return read_json(json.dumps(ast.literal_eval(node)))
+
+
+_PYTHON_NAMES = re.compile(r"(?<==)\s*(?:true|false|null)\b")
+
+
+def _loose(text: str) -> Any:
+    try:
+        value = read_json(text)
+    except (ValueError, RecursionError):
+        return text
+    return text if isinstance(value, float) else value
+
+
+def _form(
+    name: str, opens: str, closes: str | None, read: Callable[[str, str], list[ToolCall]] = _json, *, bare: bool = False
+) -> Form:
+    return Form(name, re.compile(opens), None if closes is None else re.compile(closes), read, bare)
+
+
+_DECODER = json.JSONDecoder()
+_AT_LIST, _AT_OBJECT = r"\s*(?=\[)", r"\s*(?=\{)"
+FORMS = (
+    _form("qwen 3.5", rf"{TOOL_OPEN}\s*<function=(?P<name>[^>]*)>", rf"(?:</function>\s*)?{TOOL_CLOSE}",
+          _tagged(r"<parameter=(?P<key>[^>]*)>", r"</parameter>")),
+    _form("glm", rf"{TOOL_OPEN}\s*(?P<name>[\w.-]+)(?=\s*<)", TOOL_CLOSE,
+          _tagged(r"<arg_key>(?P<key>.*?)</arg_key>\s*<arg_value>", r"</arg_value>")),
+    _form("mistral", rf"\[TOOL_CALLS\]{_AT_LIST}", None),
+    _form("mistral 3.2", rf"\[TOOL_CALLS\](?P<name>[\w.-]+)(?:\[CALL_ID\]\w*)?\[ARGS\]{_AT_OBJECT}", None),
+    _form("granite", rf"<\|tool_call\|>{_AT_LIST}", None),
+    _form("granite code", rf"<function_call>{_AT_OBJECT}", None),
+    _form("phi", rf"functools{_AT_LIST}", None),
+    _form("deepseek", r"<｜tool▁call▁begin｜>(?:function<｜tool▁sep｜>)?(?P<name>[^<\n]+)(?:<｜tool▁sep｜>|\n```json\n)",
+          r"(?:\n```)?<｜tool▁call▁end｜>"),
+    _form("kimi", r"<\|tool_call_begin\|>\s*(?:functions\.)?(?P<name>[\w.-]+)(?::\d+)?\s*<\|tool_call_argument_begin\|>",
+          r"<\|tool_call_end\|>"),
+    _form("gpt-oss", r"(?:<\|channel\|>commentary)?\s*to=functions\.(?P<name>[\w.-]+)(?:<\|channel\|>commentary)?\s*"
+          r"(?:<\|constrain\|>)?\s*(?:json)?<\|message\|>", r"<\|call\|>|$"),
+    _form("cohere", rf"<\|START_ACTION\|>{_AT_LIST}", r"<\|END_ACTION\|>", _cohere),
+    _form("gemma 4", r"<\|tool_call>call:(?P<name>[\w.-]+)", r"<tool_call\|>", _gemma('<|"|>')),
+    _form("functiongemma", r"<start_function_call>call:(?P<name>[\w.-]+)", r"<end_function_call>", _gemma("<escape>")),
+    _form("olmo", r"<function_calls>", r"</function_calls>", _pythonic),
+    _form("lfm", r"<\|tool_call_start\|>", r"<\|tool_call_end\|>", _pythonic),
+    _form("gemma", r"```tool_code", r"```", _pythonic),
+    _form("llama", r"(?:<\|python_tag\|>)?(?=\{\s*\"(?:name|type|function|parameters)\"\s*:)", None, bare=True),
+    _form("llama pythonic", r"(?:<\|python_start\|>)?(?=\[\s*[A-Za-z_][\w.]*\()", r"(?<=\))\s*\](?=\s*(?:$|<|\n))",
+          lambda name, body: _pythonic(name, f"{body}]"), bare=True),
+)  # fmt: skip
+"""Forms other than the strict one, which Qwen 2.5 and 3, Hermes and SmolLM 3 have: the first that fits a region reads it."""
+_LEFT = re.compile(  # around or between calls, without meaning of their own
+    r"<｜tool▁calls▁(?:begin|end)｜>|<\|tool_calls_section_(?:begin|end)\|>|<\|/tool_call\|>|<\|python_end\|>|<\|eom_id\|>"
+    rf"|(?<={TOOL_CLOSE});\s*"
+)
+
+
+def strict(reply: str, tools: Collection[str], opened: str = "") -> str:
+    """A reply with its thoughts and calls in the form that `parse_reply` reads; the rest is left as it is.
+
+    `tools` are the names of those the model was offered: without any, nothing is a call. `opened` is what opens a
+    thought, where the prompt ends with that and the reply begins inside it.
+    """
+    reply = _thoughts(opened + reply)
+    if not tools:
+        return reply
+    parts = re.split(f"({THINK_OPEN}.*?(?:{THINK_CLOSE}|$)|{TOOL_OPEN}\\s*[{{\\[].*?{TOOL_CLOSE})", reply, flags=re.DOTALL)
+    return "".join(part if i % 2 else _calls(part, tools) for i, part in enumerate(parts))
+
+
+def _thoughts(reply: str) -> str:
+    for opened, closed in THOUGHTS[1:]:
+        if opened in reply:
+            before, _, rest = reply.partition(opened)
+            thought, ended, after = rest.partition(closed)
+            reply = f"{before}{THINK_OPEN}{thought}{THINK_CLOSE if ended else ''}{_thoughts(after)}"
+    return _FRAMES.sub("", reply)
+
+
+def _calls(text: str, tools: Collection[str]) -> str:
+    """Every region of calls in the strict form, from left to right."""
+    done, start = [], 0
+    while found := min(
+        ((opening.start(), n, opening) for n, form in enumerate(FORMS) if (opening := form.opens.search(text, start))),
+        default=None,
+    ):
+        at, n, opening = found
+        name, body, end = FORMS[n].region(text, opening)
+        alone = not (text[:at] + text[end:]).strip()
+        written = _strict(FORMS[n], name, body, None if alone else tools)
+        if written is None:
+            end = at + 1
+            written = text[at:end]
+        done += [text[start:at], written]
+        start = end
+    return _LEFT.sub("", "".join([*done, text[start:]]))
+
+
+def _strict(form: Form, name: str, body: str, tools: Collection[str] | None) -> str | None:
+    """A region in the strict form; None if it is no call after all. `tools` None takes calls of any."""
+    try:
+        calls = form.read(name, body)
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return None if form.bare else f"{TOOL_OPEN}\n{name}{body.strip()}\n{TOOL_CLOSE}"
+    if form.bare and tools is not None and not all(call.name in tools for call in calls):
+        return None
+    return "\n".join(call.render() for call in calls)

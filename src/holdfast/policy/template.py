@@ -1,0 +1,153 @@
+"""A tokenizer's chat template: messages to text, and text to token ids.
+
+What templates disagree on is found out by asking them: each is rendered a few times at load, around a mark that no
+template knows. Two things are held still. Templates that print a date print the same one on any day. And a control
+token that somebody wrote into a message, such as <|im_end|>, is ordinary text there, and opens or ends nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os.path
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from holdfast.chat import ToolSpec
+
+Rendered = Mapping[str, Any]
+"""A message as templates take it: role, content, and for an assistant tool_calls and reasoning_content."""
+MARK = "HoldfastReplyGoesHere"
+"""Stands for a text while its surroundings are rendered; plain letters, so that no template strips or escapes it."""
+DATE = datetime(2025, 1, 1)
+THINKING = {"off": {"enable_thinking": False, "thinking": False}, "on": {"enable_thinking": True, "thinking": True}, "as_is": {}}
+"""What templates are told, by setting: most know the first name, Granite and DeepSeek the second."""
+_BREAK = "\ufdd0"
+"""Breaks a control token in a message's text. It is no character, so no text has it."""
+
+
+class Template:
+    """Attributes:
+    tokenizer: as given. name: what it is called in errors. special: its special tokens, by text.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, thinking: str) -> None:
+        self.tokenizer = tokenizer
+        self.name = tokenizer.name_or_path or type(tokenizer).__name__
+        if not tokenizer.chat_template:
+            raise ValueError(f"{self.name}: the tokenizer has no chat template; Holdfast needs a chat model")
+        self._settings = THINKING[thinking]
+        added = tokenizer.added_tokens_decoder.values()
+        self.special = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
+        control = self.special | {t.content for t in added if t.content in self.source and not t.content.isspace()}
+        self._control = _any_of(token for token in control if len(token) > 1)
+        self._special = _any_of(self.special)
+        self._newline = self._encode("\n")
+
+    @property
+    def source(self) -> str:
+        """The text of the template, or of all where there are several."""
+        templates = self.tokenizer.chat_template
+        return "\n".join(templates.values()) if isinstance(templates, dict) else str(templates)
+
+    def plain(self, text: str) -> str:
+        """A message's text in which control tokens are broken; `ids` puts the pieces together again."""
+        return self._control.sub(lambda token: token[0][0] + _BREAK + token[0][1:], text.replace(_BREAK, ""))
+
+    def text(
+        self, messages: Sequence[Rendered], tools: Sequence[ToolSpec] = (), *, generate: bool = False
+    ) -> str:
+        """The messages as the template renders them. Raises ValueError in one line where it refuses them."""
+        try:
+            rendered: str = self.tokenizer.apply_chat_template(
+                [self._quoted(message) for message in messages],  # type: ignore[arg-type]
+                tools=[schema(tool) for tool in tools] or None,
+                add_generation_prompt=generate,
+                tokenize=False,
+                date_string=DATE.strftime("%d %b %Y"),
+                strftime_now=DATE.strftime,
+                **self._settings,
+            )
+        except (TemplateError, TypeError, KeyError) as error:
+            told = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(f"{self.name}: the chat template refuses the messages: {told}") from None
+        return rendered
+
+    def attempt(self, messages: Sequence[Rendered], tools: Sequence[ToolSpec] = (), *, generate: bool = False) -> str:
+        """The rendering, or nothing where the template refuses."""
+        try:
+            return self.text(messages, tools, generate=generate)
+        except ValueError:
+            return ""
+
+    def ids(self, text: str, before: str = "") -> list[int]:
+        """The ids of rendered text where it follows `before`, whose ids it leaves as they are.
+
+        A tokenizer may put a space before what it takes for the beginning of a text, so what goes before matters.
+        """
+        pieces = text.split(_BREAK)
+        found = self._following(pieces[0], self.tail(before)) if before else self._encode(pieces[0])
+        for piece in pieces[1:]:
+            found += self._following(piece, "\n")
+        return found
+
+    def tail(self, text: str) -> str:
+        """The end of rendered text, from its last special token on."""
+        ends = [token.start() for token in self._special.finditer(text)]
+        return text[ends[-1] :] if ends else text
+
+    def first_special(self, text: str) -> str:
+        """The first special token in rendered text, empty where there is none."""
+        found = self._special.search(text)
+        return found[0] if found else ""
+
+    def _following(self, piece: str, before: str) -> list[int]:
+        head = self._newline if before == "\n" else self._encode(before)
+        whole = self._encode(before + piece)
+        if whole[: len(head)] == head:
+            return whole[len(head) :]
+        # What goes before joins it in a token: it is given as it is, so the piece begins a token of its own.
+        return self._encode(piece) if before == "\n" else self._following(piece, "\n")
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    def _quoted(self, message: Rendered) -> dict[str, Any]:
+        """A message with control tokens broken wherever somebody may have written one."""
+        return {key: value if key == "role" else self._quote(value) for key, value in message.items()}
+
+    def _quote(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.plain(value)
+        if isinstance(value, Mapping):
+            return {key: self._quote(inner) for key, inner in value.items()}
+        return [self._quote(inner) for inner in value] if isinstance(value, list) else value
+
+
+def schema(tool: ToolSpec) -> dict[str, Any]:
+    """A tool as templates take it."""
+    return {"type": "function", "function": function(tool)}
+
+
+def function(tool: ToolSpec) -> dict[str, Any]:
+    """A tool as one JSON object."""
+    return {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+
+
+def common(*texts: str) -> str:
+    """What texts begin with in common."""
+    return os.path.commonprefix(texts)
+
+
+def written(value: Any) -> str:
+    """JSON as it is written in prompts."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _any_of(tokens: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, sorted(filter(None, tokens), key=len, reverse=True))) or r"(?!)")
