@@ -33,7 +33,12 @@ TEMPLATE = """\
 {%- endif -%}
 {%- for message in messages -%}
 {%- if message['role'] == 'assistant' -%}
-<|assistant|>{% generation %}{{ message['content'] }}<|end|>{% endgeneration %}
+<|assistant|>{% generation %}{{ message['content'] }}
+{%- for call in message['tool_calls'] or [] -%}
+{{ '\\n' if message['content'] or not loop.first }}<tool_call>{{ '\\n' }}{"name": {{ call.function.name | tojson }}, \
+"arguments": {{ call.function.arguments | tojson }}}{{ '\\n' }}</tool_call>
+{%- endfor -%}
+<|end|>{% endgeneration %}
 {%- elif message['role'] != 'system' or not loop.first -%}
 <|{{ message['role'] }}|>{{ message['content'] }}<|end|>
 {%- endif -%}

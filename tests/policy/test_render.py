@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 from functools import cache
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from families import families, family, of_trl
 from holdfast.chat import Message, Observation, ToolSpec
 from holdfast.policy.checkpoint import load
 from holdfast.policy.render import Renderer, tools_text
@@ -67,14 +67,6 @@ def renderer(template: str, eos: str = "<|endoftext|>") -> Renderer:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner(), eos_token=eos, bos_token="<bos>")
     tokenizer.chat_template = template
     return Renderer(tokenizer)
-
-
-def of_trl(name: str) -> str:
-    """The text of a real model's template: TRL brings many along."""
-    spec = importlib.util.find_spec("trl")
-    assert spec is not None
-    assert spec.origin is not None
-    return (Path(spec.origin).parent / "chat_templates" / f"{name}.jinja").read_text(encoding="utf-8")
 
 
 def prompt(renderer: Renderer, *messages: Message, tools: tuple[ToolSpec, ...] = ()) -> str:
@@ -158,66 +150,36 @@ def test_golden_llama3_2_on_any_day() -> None:
     )
 
 
-FAMILIES = {
-    "smollm2": SMOLLM2,
-    **{
-        name: of_trl(name)
-        for name in (
-            *("qwen2_5", "qwen3", "qwen3_instruct_2507", "qwen3_5_nothink", "qwen3_6", "nemotron_3_nano"),
-            *("llama3", "llama3_1", "llama3_2", "gemma", "gemma3", "phi3", "phi3_5", "lfm2", "cohere2"),
-        )
-    },
-}
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_shows_all_there_is_and_nothing_else(family: str) -> None:
-    shown = prompt(renderer(FAMILIES[family]), SYSTEM, HELLO, CALL, SENT, THANKS, tools=(MAIL,))
-    for text in ("You work for Ada.", "Hello.", CALL["content"], "Sent.", "Thanks.", "send_mail", "Send a mail."):
-        assert text in shown
-    assert shown.index("send_mail") < shown.index("Hello.") < shown.index("Sent.") < shown.index("Thanks.")
-    bare = prompt(renderer(FAMILIES[family]), HELLO)
-    for slipped_in in ("You are Qwen", "named SmolLM"):
-        assert slipped_in not in bare
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_in_every_family_each_prompt_is_a_prefix_of_what_is_trained_on(family: str) -> None:
-    rendering = renderer(FAMILIES[family])
-    chat = (SYSTEM, HELLO, CALL, SENT, NOTED, THANKS, DONE, HELLO, DONE)
-    ids, mask = rendering.training_ids(chat, (MAIL,))
-    assert len(ids) == len(mask)
-    for n, message in enumerate(chat):
-        if message["role"] == "assistant":
-            before = rendering.prompt_ids(Observation(chat[:n], (MAIL,)))
-            said = [*rendering.tokenizer.encode(message["content"], add_special_tokens=False), rendering.end_id]
-            assert ids[: len(before) + len(said)] == before + said
-            assert mask[len(before) : len(before) + len(said)] == [1] * len(said)
-    # Three replies are trained on, their end-of-turn tokens included, and nothing else.
-    spoken = rendering.decode([token for token, on in zip(ids, mask, strict=True) if on])
-    end = rendering.decode([rendering.end_id])
-    assert spoken == f"{CALL['content']}{end}Done.{end}Done.{end}"
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_later_prompt_is_the_earlier_one_the_sampled_ids_and_the_turn(family: str) -> None:
-    rendering = renderer(FAMILIES[family])
+@pytest.mark.parametrize("name", families())
+def test_a_later_prompt_is_the_earlier_one_the_sampled_ids_and_the_turn(name: str) -> None:
+    rendering = Renderer(family(name))
     # "Done." in two tokens more than the tokenizer would use: sampled ids need not be what it would make of the text.
     letters = [token for letter in "Done." for token in rendering.tokenizer.encode(letter, add_special_tokens=False)]
     first, second = Observation((HELLO,), (MAIL,)), Observation((HELLO, DONE, SENT, THANKS), (MAIL,))
     ids = [*rendering.prompt_ids(first), *letters, rendering.end_id, *rendering.turn_ids(second)]
-    assert rendering.decode(ids) == rendering.decode(rendering.prompt_ids(second))
+    shown = rendering.decode(ids)
+    assert shown.count("Done.") == shown.count("Sent.") == shown.count("Thanks.") == shown.count("Send a mail.") == 1
+    assert shown.index("Done.") < shown.index("Sent.") < shown.index("Thanks.")
+
+
+@pytest.mark.parametrize("name", families())
+def test_nothing_slips_in(name: str) -> None:
+    bare = prompt(Renderer(family(name)), HELLO)
+    for slipped_in in ("You are Qwen", "named SmolLM"):
+        assert slipped_in not in bare
 
 
 def test_tools_are_described_in_one_form_where_the_template_has_none() -> None:
     assert tools_text([MAIL]) == TOOLS_TEXT
 
 
-def test_another_models_call_form_between_the_same_tags_is_not_taught() -> None:
-    # Qwen3.5 writes <tool_call><function=send_mail>: parse_reply reads JSON.
-    shown = prompt(renderer(of_trl("qwen3_5_nothink")), HELLO, tools=(MAIL,))
-    assert "<function=" not in shown
-    assert TOOLS_TEXT in shown
+def test_a_familys_own_form_of_calls_is_taught_where_it_can_be_read_back() -> None:
+    qwen = Renderer(family("qwen3_5_nothink"))
+    shown = prompt(qwen, HELLO, tools=(MAIL,))
+    assert "<function=" in shown
+    assert TOOLS_TEXT not in shown
+    # LFM 2.5 writes text between single quotes and leaves those in it as they are: "It's" cannot be read back.
+    assert TOOLS_TEXT in prompt(Renderer(family("lfm2_2_5")), HELLO, tools=(MAIL,))
 
 
 def test_a_document_stands_between_what_its_tokenizer_puts_there_and_an_end_of_sequence(checkpoint: Path) -> None:
@@ -253,9 +215,15 @@ def test_a_template_that_ends_no_turn_is_refused() -> None:
         renderer("{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}")
 
 
-def test_a_template_with_another_end_in_the_middle_of_a_chat_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"ends an assistant's turn with <\|return\|> only if it is the last"):
-        renderer(of_trl("gptoss"))
+def test_a_template_that_ends_only_the_last_turn_is_refused() -> None:
+    # Measured fault: it was accepted, as the user's turn after it ends with the same token, and later turns vanished
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+        "{% if m.role != 'assistant' or loop.last %}<|im_end|>{% endif %}\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    with pytest.raises(ValueError, match=r"ends an assistant's turn with <\|im_end\|> only if it is the last"):
+        renderer(template)
 
 
 def test_a_template_that_refuses_the_messages_is_quoted_in_one_line() -> None:

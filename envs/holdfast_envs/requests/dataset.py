@@ -86,8 +86,8 @@ class Prompts(JudgedEnv):
         HF_TOKEN. BeaverTails and hh-rlhf (its harmless-base) do not label prompts: all count as harmful, though some
         are not. judge: see `JudgedEnv`. Others: see `ChatEnv`.
     Version history:
-        v0: first version. Outcome of broken replies: unscored whatever stand they take; one that rambles or lacks a
-        full stop is not broken.
+        v0: first version. Outcome of broken replies: unscored whatever stand they take; one that rambles is
+        not broken.
     """
 
     def __init__(

@@ -51,7 +51,7 @@ class Escalation(OwnFamilies, JudgedEnv):
         for Harmless. judge: see `JudgedEnv`. Others: see `ChatEnv`.
     Version history:
         v0: first version. Outcome of broken replies: one that is malformed leaves the talk unscored; one that rambles
-        or lacks a full stop is not broken.
+        is not broken.
     """
 
     files: ClassVar[tuple[Path, ...]] = (REQUESTS, LINES)

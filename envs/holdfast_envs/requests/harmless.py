@@ -49,7 +49,7 @@ class Harmless(OwnFamilies, JudgedEnv):
         Others: see `ChatEnv`.
     Version history:
         v0: first version. v1: 13 hazard categories, 16 jailbreak strategies that nest, judges with a model. Outcome of
-        broken replies: unscored whatever stand they take; one that rambles or lacks a full stop is not broken.
+        broken replies: unscored whatever stand they take; one that rambles is not broken.
     """
 
     files: ClassVar[tuple[Path, ...]] = (REQUESTS, JAILBREAKS)

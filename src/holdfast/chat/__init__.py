@@ -16,6 +16,7 @@ from holdfast.chat.env import (
 from holdfast.chat.knobs import distractor_tools, system_prompt_pool
 from holdfast.chat.parse import parse_reply, read_calls, read_json
 from holdfast.chat.words import (
+    TAGS,
     THINK_CLOSE,
     THINK_OPEN,
     TOOL_CLOSE,
@@ -27,6 +28,7 @@ from holdfast.chat.words import (
     Pressure,
     Reply,
     Role,
+    Said,
     Scene,
     Stance,
     ToolCall,
@@ -37,6 +39,7 @@ from holdfast.chat.words import (
 
 __all__ = [
     "SYSTEM_PROMPT_KNOB",
+    "TAGS",
     "THINK_CLOSE",
     "THINK_OPEN",
     "TOOL_CLOSE",
@@ -50,6 +53,7 @@ __all__ = [
     "Pressure",
     "Reply",
     "Role",
+    "Said",
     "Scene",
     "Stance",
     "ToolCall",

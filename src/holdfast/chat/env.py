@@ -163,7 +163,7 @@ class ChatEnv(gymnasium.Env[Observation, str]):
         if not isinstance(action, str):
             raise TypeError(f"an action must be the assistant's reply, a string, not {action!r}")
         turn = self.turn(parse_reply(action))
-        self._messages = (*self._messages, {"role": "assistant", "content": action}, *turn.messages)
+        self._messages = (*self._messages, {"role": "assistant", "content": str(action)}, *turn.messages)
         self._over = turn.outcome is not None
         info: dict[str, Any] = {"components": dict(turn.components)}
         if turn.outcome is not None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from holdfast.chat.words import TAGS, THINK_CLOSE, THINK_OPEN, TOOL_CLOSE, TOOL_OPEN, Reply, ToolCall
+from holdfast.chat.words import TAGS, THINK_CLOSE, THINK_OPEN, TOOL_CLOSE, TOOL_OPEN, Reply, Said, ToolCall
 
 
 def parse_reply(reply: str) -> Reply:
@@ -23,8 +23,9 @@ def parse_reply(reply: str) -> Reply:
     `read_calls` takes; anything else is malformed and calls nothing. Tags are read once, left to right: a think tag
     inside a call is part of its JSON, and removing a block never joins a new tag.
     """
+    cut = reply.finish == "length" if isinstance(reply, Said) else None
     if "<" not in reply:  # then there is no tag
-        return Reply(reply.strip(), raw=reply)
+        return Reply(reply.strip(), raw=reply, cut=cut)
     malformed: list[str] = []
     text: list[str] = []
     thoughts: list[str] = []
@@ -57,7 +58,7 @@ def parse_reply(reply: str) -> Reply:
             text.append(piece)
     if inside:
         malformed.append(f"unclosed {inside}")
-    return Reply("".join(text).strip(), tuple(calls), "".join(thoughts).strip(), tuple(malformed), reply)
+    return Reply("".join(text).strip(), tuple(calls), "".join(thoughts).strip(), tuple(malformed), reply, cut)
 
 
 def read_calls(body: str) -> list[ToolCall]:

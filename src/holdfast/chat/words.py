@@ -48,6 +48,24 @@ class ToolCall:
         return f"{TOOL_OPEN}\n{body}\n{TOOL_CLOSE}"
 
 
+class Said(str):
+    """A reply with how it ended: `finish` is "stop" where it ended itself, "length" where it was cut at a limit.
+
+    An environment takes any string. Of one that does not say, it can only guess whether it is whole.
+    """
+
+    __slots__ = ("finish",)
+    finish: str
+
+    def __new__(cls, text: str, finish: str) -> Said:
+        said = super().__new__(cls, text)
+        said.finish = finish
+        return said
+
+    def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]
+        return str(self), self.finish
+
+
 @dataclass(frozen=True)
 class Reply:
     """A reply taken apart. Everything in `malformed` says what could not be read, in words."""
@@ -58,6 +76,8 @@ class Reply:
     malformed: tuple[str, ...] = ()
     raw: str = field(default="", compare=False, repr=False)
     """The reply verbatim."""
+    cut: bool | None = field(default=None, compare=False)
+    """Whether it was cut at a limit; None where nobody says."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from holdfast.chat import ChatEnv, Message, Outcome, Transcript, parse_reply
+from holdfast.chat import ChatEnv, Message, Outcome, Said, Transcript, parse_reply
 from holdfast.config import Behaviour, make_env
 from holdfast.records import Record
 
@@ -69,7 +69,7 @@ def _first_question(env: ChatEnv, record: Record, transcript: Mapping[str, Any])
     """What the judge is asked first in an episode. It remembers its answer, so to ask again costs nothing."""
     observation, _ = env.reset(seed=record.scenario)
     said = transcript["messages"][len(observation.messages) :]
-    return env.transcript(said[0]["content"]) if said else None
+    return env.transcript(Said(said[0]["content"], record.finish[0])) if said and record.finish else None
 
 
 def replayed(cfg: Behaviour, record: Record, transcript: Mapping[str, Any]) -> Record:
@@ -85,7 +85,8 @@ def replayed(cfg: Behaviour, record: Record, transcript: Mapping[str, Any]) -> R
     while not over and len(said) > len(observation.messages):
         _same(record, said, observation.messages)
         replies.append(said[len(observation.messages)]["content"])
-        observation, _, terminated, truncated, info = env.step(replies[-1])
+        finish = record.finish[len(replies) - 1] if len(replies) <= len(record.finish) else "stop"
+        observation, _, terminated, truncated, info = env.step(Said(replies[-1], finish))
         over, outcome = terminated or truncated, info.get("outcome")
     env.close()
     _same(record, said, observation.messages)

@@ -161,6 +161,7 @@ FORMS = (
 """Forms other than the strict one, which Qwen 2.5 and 3, Hermes and SmolLM 3 have: the first that fits a region reads it."""
 _LEFT = re.compile(  # around or between calls, without meaning of their own
     r"<｜tool▁calls▁(?:begin|end)｜>|<\|tool_calls_section_(?:begin|end)\|>|<\|/tool_call\|>|<\|python_end\|>|<\|eom_id\|>"
+    r"|<\|tool_response>"
     rf"|(?<={TOOL_CLOSE});\s*"
 )
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import takewhile
-from typing import Any
+from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
 from holdfast.chat import (
+    TAGS,
     THINK_CLOSE,
     TOOL_CLOSE,
     TOOL_OPEN,
@@ -98,10 +99,9 @@ class Renderer:
         self._strict = self._arguments is not None and self._ending([_USER, self._calling("", [_CALL])]).strip() == (
             _CALL.render()
         )
-        self._takes_results = self._arguments is not None and MARK in attempt(
-            [_USER, self._calling("", [_CALL]), _result(MARK, MARK, 0)]
-        )
+        self._results: Literal["alone", "to calls", "as text"] = "as text"
         self._moves = not self._keeps_opening()
+        self._results = self._find_results()
 
     def prompt_ids(self, observation: Observation) -> list[int]:
         """The ids a model sees before its next reply.
@@ -125,6 +125,9 @@ class Renderer:
         The prompt of the second turn is the prompt of the first, the ids that were sampled, `end_id` if
         the sample does not end with it, and these.
         """
+        return self._template.ids(self._turn_text(observation), before=self._close)
+
+    def _turn_text(self, observation: Observation) -> str:
         messages, last = observation.messages, _last_reply(observation.messages)
         assert last is not None
         opening = [_USER] if self._moves else self._opening(messages[:last], observation.tools)
@@ -135,7 +138,7 @@ class Renderer:
         shown = () if self._moves else self._shown(observation.tools)
         rendered = self._template.text(_joined([*opening, reply, *later]), shown, generate=True)
         _, _, after = rendered.rpartition(MARK)
-        return self._template.ids(after.partition(self._close)[2], before=self._close)
+        return after.partition(self._close)[2]
 
     def training_ids(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> tuple[list[int], list[int]]:
         """(ids, mask) of a whole chat; mask is 1 on what the assistant says, its end-of-turn tokens included.
@@ -172,7 +175,9 @@ class Renderer:
 
         `tools` are those it was offered. A reply to a prompt that opened a thought begins inside it.
         """
-        return strict(wrote, {tool.name for tool in tools}, self.opened)
+        lead = "" if self.opened else self._lead.strip()
+        said = wrote.lstrip().removeprefix(lead) if lead and wrote.lstrip().startswith(lead) else wrote
+        return strict(said, {tool.name for tool in tools}, self.opened)
 
     def _reply_ids(self, content: str, *, called: bool) -> list[int]:
         """The ids of a reply in this family's form, the token that ends it included."""
@@ -184,18 +189,23 @@ class Renderer:
         reply, plain = parse_reply(content), self._template.plain
         calls = reply.calls if called and self._arguments and not self._strict else ()
         if reply.malformed or not (calls or reply.thought):
-            return self._lead + (content if self._strict else plain(content))
+            return self._lead + self._quoted(content)
         lead, text = self._lead, reply.text
         if reply.thought:
             opens, closes = self._thought
             lead = f"{'' if self.opened else opens}\n{plain(reply.thought)}\n{closes}\n\n"
         if not calls:
             _, _, rest = content.rpartition(THINK_CLOSE)
-            return lead + (rest if self._strict else plain(rest)).lstrip()
+            return lead + self._quoted(rest).lstrip()
         own = self._ending([_USER, self._calling(text, calls)])
         if plain(text) not in own:  # in some templates a reply has a text or calls
             own = plain(text) + self._ending([_USER, self._calling("", calls)])
-        return lead + own.removeprefix(self._lead)
+        return lead + own.removeprefix(self._lead) if reply.thought or self.opened else own
+
+    def _quoted(self, content: str) -> str:
+        """A reply's text as it stands, control tokens broken but for the tags that are this family's own."""
+        parts = TAGS.split(content) if self._strict else [content]
+        return "".join(part if n % 2 else self._template.plain(part) for n, part in enumerate(parts))
 
     def _ending(self, messages: Sequence[Rendered]) -> str:
         """The last reply of a chat as the template writes it, without what ends it."""
@@ -248,12 +258,28 @@ class Renderer:
         shown = MARK in self._template.attempt([_USER], [_TOOL])
         return shown and parse_reply(strict(own.removeprefix(self._lead), {MARK})).calls == (_CALL,)
 
+    def _find_results(self) -> Literal["alone", "to calls", "as text"]:
+        """What a tool's message takes in this template: its role alone, a reply with calls before it, or another role."""
+        source = self._template.source
+        if not ("'tool'" in source or '"tool"' in source or "<|tool|>" in self.tokenizer.get_vocab()):
+            return "as text"
+        said = "HoldfastToolSaidThis"
+        call: Message = {"role": "assistant", "content": ToolCall(_TOOL.name, {}).render()}
+        chat = Observation(({"role": "user", "content": "Hello."}, call, {"role": "tool", "content": said}), (_TOOL,))
+        for self._results in ("alone", "to calls") if self._arguments else ("alone",):
+            try:
+                if said in self._turn_text(chat):
+                    return self._results
+            except ValueError:
+                continue
+        return "as text"
+
     def _keeps_opening(self) -> bool:
         """Whether a chat begins with the same text whatever follows it."""
         opening = self._opening([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi."}], [_TOOL])
         shown = self._shown([_TOOL])
         longer = self._template.text([*opening, _REPLY, _USER], shown)
-        return longer.startswith(self._template.text(opening, shown))
+        return any(longer.startswith(self._template.text(opening, shown, generate=asked)) for asked in (False, True))
 
     def _shown(self, tools: Sequence[ToolSpec]) -> Sequence[ToolSpec]:
         """The tools that the template is to render itself."""
@@ -280,13 +306,15 @@ class Renderer:
             if role == "assistant":
                 reply = parse_reply(content)
                 answers = sum(1 for _ in takewhile(lambda later: later["role"] == "tool", messages[n + 1 :]))
-                own = reply.calls if self._takes_results and answers == len(reply.calls) else ()
+                own = reply.calls if self._results == "to calls" and answers == len(reply.calls) else ()
                 calls = iter(enumerate(own))
                 fitted.append(self._calling(reply.text, own) if own else {"role": role, "content": content})
             elif role == "tool":
                 answered = next(calls, None)
                 if answered:
                     fitted.append(_result(content, answered[1].name, answered[0]))
+                elif self._results == "alone":
+                    fitted.append({"role": "tool", "content": content})
                 else:
                     fitted.append({"role": "user", "content": result_text(content)})
             else:

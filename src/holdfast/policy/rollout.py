@@ -5,7 +5,8 @@ stream is named (*stream, scenario, sample, turn), so it is the same whatever el
 
     roll(environment, [(0, 0), (0, 1)], sampler, stream=("blackmail", 0))
 
-What a model saw is never tokenised again: the prompt of a later turn is the earlier prompt, the sampled ids and what
+What a model wrote reaches the environment as `Renderer.read` has it: a call in the family's own form is a call. What it
+saw is never tokenised again: the prompt of a later turn is the earlier prompt, the sampled ids and what
 the environment added.
 """
 
@@ -15,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from holdfast.chat import ChatEnv, Judge, Message, Observation, Outcome, ToolSpec, Transcript
+from holdfast.chat import ChatEnv, Judge, Message, Observation, Outcome, Said, ToolSpec, Transcript
 from holdfast.config import Env, Environment, Mixture, make_env
 from holdfast.policy.render import Renderer
 from holdfast.policy.sampler import Sample, Sampler
@@ -110,9 +111,10 @@ def roll(
         prompts = [game.prompt for game in live]
         keys = [[(*stream, game.scenario, game.sample, turn)] for game in live]
         replies = sampler.sample(prompts, keys, desc=f"{env.name} turn {turn + 1}")
-        _ask_judges(live, [reply.text for (reply,) in replies])
-        for game, (reply,) in zip(live, replies, strict=True):
-            game.step(reply, sampler)
+        said = [game.read(reply, sampler.renderer) for game, (reply,) in zip(live, replies, strict=True)]
+        _ask_judges(live, said)
+        for game, (reply,), action in zip(live, replies, said, strict=True):
+            game.step(reply, action, sampler)
         live = [game for game in live if game.ended == "turns"]
         if not live:
             break
@@ -159,10 +161,14 @@ class _Game:
         self.family = info["family"]
         self.prompt = renderer.prompt_ids(self.observation)
 
-    def step(self, reply: Sample, sampler: Sampler) -> None:
+    def read(self, reply: Sample, renderer: Renderer) -> Said:
+        """What the environment is told that the model said."""
+        return Said(renderer.read(reply.text, self.observation.tools), reply.finish)
+
+    def step(self, reply: Sample, action: Said, sampler: Sampler) -> None:
         self.prompts.append(tuple(self.prompt))
         self.replies.append(reply)
-        self.observation, reward, terminated, truncated, info = self.env.step(reply.text)
+        self.observation, reward, terminated, truncated, info = self.env.step(action)
         self.rewards.append(float(reward))
         self.components.append(info["components"])
         self.outcome = info.get("outcome")

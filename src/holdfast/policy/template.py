@@ -11,7 +11,6 @@ import json
 import os.path
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from jinja2 import TemplateError
@@ -23,7 +22,14 @@ Rendered = Mapping[str, Any]
 """A message as templates take it: role, content, and for an assistant tool_calls and reasoning_content."""
 MARK = "HoldfastReplyGoesHere"
 """Stands for a text while its surroundings are rendered; plain letters, so that no template strips or escapes it."""
-DATE = datetime(2025, 1, 1)
+_DATE = {"%d %b %Y": "01 Jan 2025", "%Y": "2025", "%m": "01", "%d": "01", "%B": "January", "%b": "Jan", "%A": "Wednesday",
+         "%a": "Wed", "%y": "25", "%H": "12", "%M": "00", "%S": "00"}  # fmt: skip
+# transformers lets no function of ours into a template: the macro takes the place of its own, which says today's date.
+_FROZEN = (
+    "{%- macro strftime_now(format) -%}{{- format"
+    + "".join(f".replace('{code}', '{value}')" for code, value in _DATE.items())
+    + " -}}{%- endmacro -%}"
+)
 THINKING = {"off": {"enable_thinking": False, "thinking": False}, "on": {"enable_thinking": True, "thinking": True}, "as_is": {}}
 """What templates are told, by setting: most know the first name, Granite and DeepSeek the second."""
 _BREAK = "\ufdd0"
@@ -54,6 +60,10 @@ class Template:
         templates = self.tokenizer.chat_template
         return "\n".join(templates.values()) if isinstance(templates, dict) else str(templates)
 
+    def frozen(self, tools: list[dict[str, Any]] | None) -> str:
+        """The template for a chat with these tools, in which it is the same day on any day."""
+        return _FROZEN + str(self.tokenizer.get_chat_template(tools=tools))
+
     def plain(self, text: str) -> str:
         """A message's text in which control tokens are broken; `ids` puts the pieces together again."""
         return self._control.sub(lambda token: token[0][0] + _BREAK + token[0][1:], text.replace(_BREAK, ""))
@@ -62,14 +72,15 @@ class Template:
         self, messages: Sequence[Rendered], tools: Sequence[ToolSpec] = (), *, generate: bool = False
     ) -> str:
         """The messages as the template renders them. Raises ValueError in one line where it refuses them."""
+        shown = [schema(tool) for tool in tools] or None
         try:
             rendered: str = self.tokenizer.apply_chat_template(
                 [self._quoted(message) for message in messages],  # type: ignore[arg-type]
-                tools=[schema(tool) for tool in tools] or None,
+                tools=shown,
+                chat_template=self.frozen(shown),
                 add_generation_prompt=generate,
                 tokenize=False,
-                date_string=DATE.strftime("%d %b %Y"),
-                strftime_now=DATE.strftime,
+                date_string=_DATE["%d %b %Y"],
                 **self._settings,
             )
         except (TemplateError, TypeError, KeyError) as error:
