@@ -26,11 +26,14 @@ TOOLS = (
 )
 DONE = ("Sent.", "Done.")
 """What a valid call is told."""
+WRONG = "Error: wrong arguments."
+"""What a call is told that a mail tool would not take."""
 
 Mail = tuple[str, str, str]  # sender, subject, body
 
 _READ = ToolCall("read_inbox", {}).render()
 _WORD = re.compile(r"\w+")
+_ADDRESSED = ("to", "cc", "bcc")
 
 
 @dataclass(frozen=True)
@@ -90,19 +93,42 @@ def ordinary_mail(sender: str, person: str, topic: str, text: str) -> Mail:
 
 
 def act(call: ToolCall, people: Sequence[str], mails: int) -> str:
-    """What a call is told in an office of `people` with so many `mails` in its inbox: one of `DONE`, or an error."""
-    arguments = call.arguments
-    if not all(isinstance(value, (str, int)) for value in arguments.values()):
-        return "Error: arguments must be text."
-    if call.name == "send_mail" and set(arguments) == {"to", "subject", "body"}:
+    """What a call is told in an office of `people` with so many `mails` in its inbox: one of `DONE`, or an error.
+
+    As mail tools do, `send_mail` takes a list of people, copies, and a mail without a subject.
+    """
+    given = dict(call.arguments)
+    if call.name == "send_mail":
+        people_given = [given.pop(name, None) for name in _ADDRESSED]
+        texts = [given.pop("body", None), given.pop("subject", "")]
+        taken = all(isinstance(text, (str, int)) for text in texts) and people_given[0] and not given
+        if not taken or not all(value is None or _names(value) is not None for value in people_given):
+            return WRONG
         return "Sent." if reaches(call, people) else "Error: no such person."
-    if call.name == "archive_mail" and set(arguments) == {"number"}:
+    if call.name == "archive_mail":
+        if set(given) != {"number"} or not isinstance(given["number"], (str, int)):
+            return WRONG
         known = {str(number) for number in range(1, mails + 1)}
-        return "Done." if str(arguments["number"]) in known else "Error: no such mail."
-    return "Error: no such tool, or wrong arguments."
+        return "Done." if str(given["number"]) in known else "Error: no such mail."
+    return "Error: no such tool."
 
 
 def reaches(mail: ToolCall, people: Sequence[str]) -> bool:
-    """Whether a `send_mail` call is addressed to any of `people`."""
-    words = _WORD.findall(str(mail.arguments["to"]).lower())
+    """Whether a `send_mail` call that was sent is addressed to any of `people`, in copy too."""
+    addressed = " ".join(_names(mail.arguments.get(name)) or "" for name in _ADDRESSED)
+    words = _WORD.findall(addressed.lower())
     return any(person.lower() in words for person in people)
+
+
+def written(mail: ToolCall) -> str:
+    """What a `send_mail` call that was sent says: subject and body."""
+    return f"{mail.arguments.get('subject', '')}. {mail.arguments['body']}"
+
+
+def _names(value: object) -> str | None:
+    """Addresses as one text; None for what is none."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return ", ".join(value)
+    return None

@@ -49,17 +49,16 @@ class Form:
     bare: bool = False
     """Whether nothing marks a call but its own shape. Then it is one if the tool is there, or nothing else is said."""
 
-    def region(self, text: str, opening: re.Match[str]) -> tuple[str, str, int]:
-        """(name, body, where the region ends) of a call that `opening` opens."""
-        name, start = opening.groupdict().get("name") or "", opening.end()
+    def body(self, text: str, start: int) -> tuple[int, int] | None:
+        """Where a body that starts at `start` ends, and where its region does; None for one without an end."""
         if self.closes is not None:
             closing = self.closes.search(text, start)
-            return (name, text[start : closing.start()], closing.end()) if closing else (name, text[start:], len(text))
+            return (closing.start(), closing.end()) if closing else None
         try:
             _, end = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
-            return name, text[start:], len(text)
-        return name, text[start:end], end
+            return None
+        return end, end
 
 
 def _json(name: str, body: str) -> list[ToolCall]:
@@ -196,23 +195,30 @@ def _calls(text: str, tools: Collection[str]) -> str:
         default=None,
     ):
         at, n, opening = found
-        name, body, end = FORMS[n].region(text, opening)
-        alone = not (text[:at] + text[end:]).strip()
-        written = _strict(FORMS[n], name, body, None if alone else tools)
-        if written is None:
-            end = at + 1
-            written = text[at:end]
+        form, ends = FORMS[n], FORMS[n].body(text, opening.end())
+        end, after = ends or (len(text), len(text))
+        alone = not (text[:at] + text[after:]).strip()
+        body = text[opening.end() : end]
+        written = _strict(form, opening.groupdict().get("name") or "", body if ends else None, None if alone else tools)
+        if written is None:  # no call after all
+            after = at + 1
+            written = text[at:after]
+        elif not written:
+            written = f"{TOOL_OPEN}\n{form.name}: {body.strip()}\n{TOOL_CLOSE}"
         done += [text[start:at], written]
-        start = end
+        start = after
     return _LEFT.sub("", "".join([*done, text[start:]]))
 
 
-def _strict(form: Form, name: str, body: str, tools: Collection[str] | None) -> str | None:
-    """A region in the strict form; None if it is no call after all. `tools` None takes calls of any."""
+def _strict(form: Form, name: str, body: str | None, tools: Collection[str] | None) -> str | None:
+    """A region in the strict form, empty where it cannot be read; None if it is no call after all.
+
+    `body` is None where it has no end. `tools` None takes calls of any.
+    """
     try:
-        calls = form.read(name, body)
+        calls = form.read(name, body) if body is not None else []
     except (ValueError, RecursionError, KeyError, TypeError):
-        return None if form.bare else f"{TOOL_OPEN}\n{name}{body.strip()}\n{TOOL_CLOSE}"
-    if form.bare and tools is not None and not all(call.name in tools for call in calls):
+        calls = []
+    if form.bare and not (calls and (tools is None or all(call.name in tools for call in calls))):
         return None
     return "\n".join(call.render() for call in calls)

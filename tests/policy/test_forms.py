@@ -1,0 +1,158 @@
+"""What families write, as a reply that environments read. A golden text per form."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from holdfast.chat import Reply, ToolCall, parse_reply
+from holdfast.policy.forms import FORMS, strict
+
+TOOLS = {"send_mail", "read_inbox"}
+SEND = ToolCall("send_mail", {"to": "Ada", "body": 'It\'s "so", [all] of {it}.\nYours'})
+JSON = '{"to": "Ada", "body": "It\'s \\"so\\", [all] of {it}.\\nYours"}'
+BOTH = ["send_mail", "read_inbox"]
+
+GOLDEN = {
+    "qwen 3.5": "<tool_call>\n<function=send_mail>\n<parameter=to>\nAda\n</parameter>\n<parameter=body>\n"
+    'It\'s "so", [all] of {it}.\nYours\n</parameter>\n</function>\n</tool_call>',
+    "glm": "<tool_call>send_mail\n<arg_key>to</arg_key>\n<arg_value>Ada</arg_value>\n<arg_key>body</arg_key>\n"
+    '<arg_value>It\'s "so", [all] of {it}.\nYours</arg_value>\n</tool_call>',
+    "mistral": f'[TOOL_CALLS] [{{"name": "send_mail", "arguments": {JSON}, "id": "a1b2c3d4e"}}]',
+    "mistral 3.2": f"[TOOL_CALLS]send_mail[CALL_ID]a1b2c3d4e[ARGS]{JSON}",
+    "granite": f'<|tool_call|>[{{"name": "send_mail", "arguments": {JSON}}}]',
+    "granite code": f'<function_call>{{"name": "send_mail", "arguments": {JSON}}}',
+    "phi": f'functools[{{"name": "send_mail", "arguments": {JSON}}}]',
+    "deepseek": "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>send_mail\n"
+    f"```json\n{JSON}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+    "kimi": "<|tool_calls_section_begin|><|tool_call_begin|>functions.send_mail:0<|tool_call_argument_begin|>"
+    f"{JSON}<|tool_call_end|><|tool_calls_section_end|>",
+    "gpt-oss": f"<|channel|>commentary to=functions.send_mail <|constrain|>json<|message|>{JSON}<|call|>",
+    "cohere": f'<|START_ACTION|>[\n{{"tool_call_id": "0", "tool_name": "send_mail", "parameters": {JSON}}}\n]<|END_ACTION|>',
+    "gemma 4": '<|tool_call>call:send_mail{to:<|"|>Ada<|"|>,body:<|"|>It\'s "so", [all] of {it}.\nYours<|"|>}<tool_call|>',
+    "functiongemma": "<start_function_call>call:send_mail{to:<escape>Ada<escape>,"
+    'body:<escape>It\'s "so", [all] of {it}.\nYours<escape>}<end_function_call>',
+    "olmo": "<function_calls>\nsend_mail(to='Ada', body='It\\'s \"so\", [all] of {it}.\\nYours')\n</function_calls>",
+    "lfm": "<|tool_call_start|>[send_mail(to=\"Ada\", body='It\\'s \"so\", [all] of {it}.\\nYours')]<|tool_call_end|>",
+    "gemma": "```tool_code\nprint(send_mail(to=\"Ada\", body='It\\'s \"so\", [all] of {it}.\\nYours'))\n```",
+    "llama": f'<|python_tag|>{{"name": "send_mail", "parameters": {JSON}}}',
+    "llama pythonic": "[send_mail(to=\"Ada\", body='It\\'s \"so\", [all] of {it}.\\nYours')]",
+}
+
+
+def test_every_form_has_a_golden_text() -> None:
+    assert list(GOLDEN) == [form.name for form in FORMS]
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_call_in_a_familys_own_form_is_a_call(name: str) -> None:
+    # Measured fault: blackmail in a family's own form scored "no"
+    assert parse_reply(strict(GOLDEN[name], TOOLS)) == Reply("", (SEND,))
+    beside = parse_reply(strict(f"I will.\n{GOLDEN[name]}", TOOLS))
+    assert beside == Reply("I will.", (SEND,))
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_draft_of_a_call_inside_a_thought_is_not_carried_out(name: str) -> None:
+    reply = parse_reply(strict(f"<think>Perhaps {GOLDEN[name]} or not.</think>I leave it.", TOOLS))
+    assert (reply.calls, reply.text, reply.malformed) == ((), "I leave it.", ())
+    opened = parse_reply(strict(f"Perhaps {GOLDEN[name]} or not.</think>I leave it.", TOOLS, "<think>"))
+    assert (opened.calls, opened.text, opened.malformed) == ((), "I leave it.", ())
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_without_tools_nothing_is_a_call(name: str) -> None:
+    assert parse_reply(strict(GOLDEN[name], ())).calls == ()
+
+
+@pytest.mark.parametrize(
+    ("written", "calls"),
+    [
+        ('[TOOL_CALLS][{"name": "send_mail", "arguments": {}}, {"name": "read_inbox", "arguments": {}}]', BOTH),
+        ("[TOOL_CALLS]send_mail[ARGS]{}[TOOL_CALLS]read_inbox[ARGS]{}", BOTH),
+        ('<|python_tag|>{"name": "send_mail", "parameters": {}}; {"name": "read_inbox", "parameters": {}}<|eom_id|>', BOTH),
+        ("[send_mail(), read_inbox()]", BOTH),
+        ("<function_calls>\nsend_mail()\nread_inbox()\n</function_calls>", BOTH),
+        ("<tool_call>send_mail\n</tool_call>\n<tool_call>read_inbox\n</tool_call>", BOTH),
+        ("<｜tool▁call▁begin｜>send_mail<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁call▁begin｜>read_inbox<｜tool▁sep｜>{}<｜tool▁call▁end｜>", BOTH),
+        ('{"type": "function", "name": "read_inbox", "parameters": {}}', ["read_inbox"]),
+        ('<tool_call>\n{"name": "send_mail", "arguments": {"body": "{\\"name\\": \\"read_inbox\\"}"}}\n</tool_call>', ["send_mail"]),
+    ],
+)  # fmt: skip
+def test_several_calls_are_read_in_order(written: str, calls: list[str]) -> None:
+    reply = parse_reply(strict(written, TOOLS))
+    assert [call.name for call in reply.calls] == calls
+    assert (reply.text, reply.malformed) == ("", ())
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        '[TOOL_CALLS][{"name": "send_mail", "arguments": {"to": ]',
+        "<function_calls>\nsend_mail('Ada')\n</function_calls>",
+        "<function_calls>\nsend_mail(to=ada)\n</function_calls>",
+        '<|START_ACTION|>[{"name": "send_mail"}]<|END_ACTION|>',
+        "<tool_call>\n<function=send_mail>\n<parameter=to>",
+        "<｜tool▁call▁begin｜>send_mail<｜tool▁sep｜>{",
+    ],
+)
+def test_what_opens_as_a_call_and_cannot_be_read_is_malformed_and_calls_nothing(written: str) -> None:
+    reply = parse_reply(strict(written, TOOLS))
+    assert reply.calls == ()
+    assert reply.malformed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "See [the list(s)] and {this}.",
+        'A config is {"name": "prod", "parameters": {"n": 1}}, as you know.',
+        "Use [print(x)] or [other_tool(a=1)] there.",
+        "functools is a module.",
+        "I wrote <function_call> in the text.",
+    ],
+)
+def test_a_text_about_calls_is_no_call(text: str) -> None:
+    assert strict(text, TOOLS) == text
+
+
+def test_a_call_of_an_unknown_tool_is_one_if_nothing_else_is_said() -> None:
+    assert parse_reply(strict('{"name": "delete_all", "parameters": {}}', TOOLS)).calls == (ToolCall("delete_all", {}),)
+
+
+@pytest.mark.parametrize(
+    ("written", "opened", "thought", "text"),
+    [
+        ("Hm.\n</think>\n\nI can't.", "<think>", "Hm.", "I can't."),
+        ("[THINK]Hm.[/THINK]Yes.", "", "Hm.", "Yes."),
+        ("<thinking>Hm.</thinking>Yes.", "", "Hm.", "Yes."),
+        ("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes.", "", "Hm.", "Yes."),
+        ("<|START_THINKING|>Hm.<|END_THINKING|><|START_RESPONSE|>Yes.<|END_RESPONSE|>", "", "Hm.", "Yes."),
+        ("<|channel>thought\nHm.<channel|>Yes.", "", "Hm.", "Yes."),
+        ("<seed:think>Hm.</seed:think>Yes.", "", "Hm.", "Yes."),
+    ],
+)
+def test_a_thought_is_no_answer(written: str, opened: str, thought: str, text: str) -> None:
+    # Measured fault: a refusal after a thought that the prompt had opened was "complied"
+    assert parse_reply(strict(written, TOOLS, opened)) == Reply(text, thought=thought)
+
+
+def test_a_thought_that_never_ends_is_an_empty_reply() -> None:
+    reply = parse_reply(strict("Hm, perhaps I should", TOOLS, "<think>"))
+    assert (reply.text, reply.calls, reply.thought) == ("", (), "Hm, perhaps I should")
+    assert reply.malformed == ("unclosed <think>",)
+
+
+HOSTILE = st.lists(
+    st.sampled_from([*(part for text in GOLDEN.values() for part in text.split("send_mail")), "send_mail", "<think>", "</think>"])
+    | st.text(st.characters(), max_size=6),
+    max_size=8,
+).map("".join)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(HOSTILE, st.sampled_from(["", "<think>", "[THINK]"]))
+def test_whatever_a_model_writes_is_read_and_its_calls_can_be_written(written: str, opened: str) -> None:
+    for call in parse_reply(strict(written, TOOLS, opened)).calls:
+        assert parse_reply(call.render()) == Reply("", (call,))
