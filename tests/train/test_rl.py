@@ -32,7 +32,7 @@ from holdfast.train.arguments import arguments, quiet
 from holdfast.train.checkpoint import CRITIC, MOMENTS
 from holdfast.train.episodes import Rollout, cast_once, places, scenarios, substitute
 from holdfast.train.limits import Collapse
-from holdfast.train.loop import Learner, Start
+from holdfast.train.loop import Learner, Start, log_ratios
 from letters import Letters
 
 CLOCK = {
@@ -172,8 +172,8 @@ def test_the_penalty_is_on_the_stage_start_in_every_segment(checkpoint: Path, tm
     cfg = settings(beta=0.1)
     (first,) = run(checkpoint, tmp_path / "first", cfg, 1)
     _, second = run(checkpoint, tmp_path / "second", cfg, 1, first_step=1, resume=tmp_path / "first")
-    assert first["kl_estimate"] == pytest.approx(0, abs=1e-9)  # the first step is taken at the start itself
-    assert second["kl_estimate"] > 1e-6
+    assert first["kl_estimate"] == pytest.approx(0, abs=1e-6)  # the first step is taken at the start itself
+    assert abs(second["kl_estimate"]) > 1e-5
 
 
 @pytest.mark.parametrize("wage", [0.0, 0.1])  # the mean of eight times 0.1 is not 0.1 in float32
@@ -503,6 +503,20 @@ def test_resuming_at_another_step_than_the_segment_ends_with_is_refused(checkpoi
         run(checkpoint, tmp_path / "out", settings(), 1, first_step=5, resume=tmp_path / "first")
 
 
+def test_one_unlikely_token_does_not_stop_a_run() -> None:
+    # Measured fault: by k3 a token that the start finds likelier by 20 nats made 1.2e6 of 400 tokens, and then Infinity
+    logps_BC, mask_BC = torch.full((4, 100), -1.0), torch.ones(4, 100)
+    start_BC = logps_BC - 0.1
+    start_BC[0, 0], logps_BC[0, 0] = -1.0, -21.0
+    log_r = start_BC - logps_BC
+    assert (log_r.exp() - 1 - log_r).mean().item() > 1e6
+    total, count = log_ratios(logps_BC, start_BC, mask_BC)
+    assert (total / count).item() == pytest.approx((399 * 0.1 - 20) / 400)
+    start_BC[0, 1] = -math.inf
+    total, _ = log_ratios(logps_BC, start_BC, mask_BC)
+    assert total.item() == pytest.approx(398 * 0.1 - 20 + 20)
+
+
 def test_a_loss_that_is_not_finite_is_a_collapse(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(Collapse, match=r"no finite loss or gradient at step 1: lr 1e\+30 is too high"):
         run(checkpoint, tmp_path / "out", settings(lr=1e30, updates=3), 1)
@@ -513,7 +527,7 @@ def test_a_loss_that_is_not_finite_is_a_collapse(checkpoint: Path, tmp_path: Pat
     [
         ({"min_entropy": 9.0}, r"at step 3, entropy is \S+ nats a token .* beyond min_entropy = 9.0 for 3 steps"),
         ({"min_length": 99}, r"at step 3, length is \S+ tokens an episode .* beyond min_length = 99 for 3 steps"),
-        ({"max_kl": 1e-9, "lr": 1e-2}, r"at step 4, kl_estimate is \S+ nats a token .* beyond max_kl = 1e-09"),
+        ({"max_kl": 0.01, "lr": 5e-2}, r"at step 4, kl_estimate is \S+ nats a token .* beyond max_kl = 0.01"),
     ],
 )
 def test_a_run_past_its_limits_stops_at_the_same_step_however_it_is_cut(

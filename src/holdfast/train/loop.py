@@ -39,6 +39,9 @@ from holdfast.train.arguments import arguments, quiet
 from holdfast.train.checkpoint import CRITIC, MOMENTS, load_moments, save_moments, save_tensors, whole_weights
 from holdfast.train.episodes import Rollout
 from holdfast.train.meter import Meter
+
+MOST_NATS = 20.0
+"""Of a token's log-ratio to the start."""
 from holdfast.train.sharding import check_sharding, sharded
 
 
@@ -245,26 +248,18 @@ class Learner(GRPOTrainer):
 
     @torch.no_grad()
     def kl_to_start(self, batch: Mapping[str, Tensor]) -> float:
-        """KL to the stage's start in nats a token, at the sampled tokens of the step's first group.
-
-        The k3 estimator of Schulman 2020, "Approximating KL divergence": r - 1 - log r for r = start / policy.
-        """
-        sums = torch.zeros(2, dtype=torch.float64, device=self.accelerator.device)
-        if self.accelerator.is_main_process:  # which has the first group
-            rows = slice(self.cfg.group)
-            mask_BC = batch["model_mask"][rows]
-            if "ref_per_token_logps" in batch:
-                start_BC = batch["ref_per_token_logps"][rows]
-            else:
-                ids_BT, mask_BT = sequences(batch, rows)
-                size = self.args.per_device_train_batch_size
-                start_BC, _, _ = self._get_per_token_logps_and_entropies(
-                    self.ref_model, ids_BT, mask_BT, mask_BC.shape[1], size
-                )
-            log_ratio_BC = (start_BC - batch["sampled_logps"][rows]).masked_fill(mask_BC == 0, 0.0)
-            log_ratio_BC = log_ratio_BC.nan_to_num(nan=0.0)  # what vLLM says of a token that it cannot weigh
-            sums += torch.stack([(log_ratio_BC.expm1() - log_ratio_BC).sum(), mask_BC.sum()])
-        sums = self.total(sums)
+        """KL to the stage's start in nats a token, at the sampled tokens of the first episode of every group."""
+        rows = slice(None, None, self.cfg.group)
+        mask_BC = batch["model_mask"][rows]
+        if "ref_per_token_logps" in batch:
+            start_BC = batch["ref_per_token_logps"][rows]
+        else:
+            ids_BT, mask_BT = sequences(batch, rows)
+            size = self.args.per_device_train_batch_size
+            start_BC, _, _ = self._get_per_token_logps_and_entropies(
+                self.ref_model, ids_BT, mask_BT, mask_BC.shape[1], size
+            )
+        sums = self.total(log_ratios(batch["sampled_logps"][rows], start_BC, mask_BC))
         return (sums[0] / sums[1].clamp(min=1)).item()
 
     def _get_per_token_logps_and_entropies(
@@ -327,6 +322,19 @@ class Start:
     def scoring(self) -> Iterator[PreTrainedModel]:
         with lora.disabled(self.model) if self.adapted else nullcontext():
             yield self.model
+
+
+def log_ratios(logps_BC: Tensor, start_BC: Tensor, mask_BC: Tensor) -> Tensor:
+    """(sum of log policy / start over the sampled tokens, how many they are): the k1 estimator of the KL divergence.
+
+    Schulman 2020, "Approximating KL divergence". It may be negative. The k3 estimator varies less near the start, but one
+    token that the start finds unlikely by 20 nats makes 5e8 nats of it, and a limit would stop runs for that. Here a token
+    counts `MOST_NATS` at most.
+    """
+    ratios_BC = (logps_BC - start_BC).masked_fill(mask_BC == 0, 0.0)
+    ratios_BC = ratios_BC.nan_to_num(nan=0.0)  # what vLLM says of a token that it cannot weigh
+    ratios_BC = ratios_BC.clamp(-MOST_NATS, MOST_NATS)
+    return torch.stack([ratios_BC.sum(dtype=torch.float64), mask_BC.sum().double()])
 
 
 def sequences(batch: Mapping[str, Tensor], rows: slice = slice(None)) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ metrics.jsonl has a line for every step since the stage's start, those of earlie
 - reward, reward_std; component/NAME for each reward component: means over episodes.
 - zero_variance: share of groups whose rewards are all alike; resampled: how many were replaced.
 - length: sampled tokens per episode; turns: replies per episode; truncated: share of replies cut short.
-- entropy: nats a token; kl_estimate: KL to the stage's start before the update, nats a token, of the first group.
+- entropy: nats a token; kl_estimate: KL to the stage's start before the update, nats a token, of an episode of each group.
 - loss; grad_norm: before clipping at 1; clip: share of tokens whose ratio was clipped; lr.
 - policy_loss, value_loss, explained_variance: PPO's.
 - tokens_per_second: sampled, over the whole step.
@@ -135,6 +135,8 @@ class Meter(TrainerCallback):
             },
             "seconds_update": seconds - sum(parts.values()),
         }
+        if broken := [name for name, value in line.items() if isinstance(value, float) and not math.isfinite(value)]:
+            raise Collapse(f"no finite {broken[0]} at step {step}", self.lines)
         self.lines.append(line)
         self._write(line)
         self.updates = []
@@ -149,5 +151,5 @@ class Meter(TrainerCallback):
 
     def _write(self, line: Mapping[str, Any]) -> None:
         if self._file is not None:
-            self._file.write(json.dumps(line) + "\n")
+            self._file.write(json.dumps(line, allow_nan=False) + "\n")
             self._file.flush()
