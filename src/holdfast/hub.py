@@ -52,7 +52,8 @@ def from_safetensors(
     """A model of the Auto class `kind`, from a folder or a hub id, the latter at `revision`.
 
     Raises ValueError in one line: one that begins with `trouble` where it cannot be loaded, and with `misfit` where
-    its files lack a weight or have one of another shape.
+    its files lack a weight, have one of another shape, or one that config.json has no place for. The last would be
+    dropped without a word: a layer, an adapter's matrices, a head. Those that transformers leaves out by design are.
     """
     with in_one_line(trouble):
         model: PreTrainedModel
@@ -69,6 +70,9 @@ def from_safetensors(
     lacking = sorted([*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])])
     if lacking:
         raise ValueError(f"{misfit}: {lacking[0]} is missing or of another shape")
+    if spare := sorted(info["unexpected_keys"]):
+        more = f" and {len(spare) - 1} more" * (len(spare) > 1)
+        raise ValueError(f"{misfit}: it has no place for {spare[0]}{more}")
     return model
 
 

@@ -17,8 +17,7 @@ from transformers import LlamaForCausalLM
 
 from holdfast.chat import Observation
 from holdfast.config import Model
-from holdfast.policy.checkpoint import Checkpoint, fingerprint, load, save
-from holdfast.policy.render import Renderer
+from holdfast.policy.checkpoint import Checkpoint, fingerprint, load, renderer, save
 from holdfast.policy.sampler import Sampler
 from holdfast.policy.sources import SMOLLM2, Wheel, cache_dir, prepare, smollm2
 
@@ -199,6 +198,66 @@ def test_a_model_that_cannot_be_used_is_refused_in_one_line(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    ("extra", "config", "what"),
+    [
+        ({}, {"num_hidden_layers": 1}, r"it has no place for model\.layers\.1\.\S+ and 8 more"),
+        ({"model.layers.0.self_attn.q_proj.lora_A.weight": (2, 32)}, {}, r"no place for \S+lora_A\.weight"),
+        ({"score.weight": (2, 32)}, {}, r"it has no place for score\.weight"),
+    ],
+    ids=["a layer", "an adapter", "a score head"],
+)
+def test_weights_that_the_config_has_no_place_for_are_named(
+    checkpoint: Path, tmp_path: Path, extra: dict[str, tuple[int, int]], config: dict[str, int], what: str
+) -> None:
+    # Measured fault: they were dropped without a word, and records had the fingerprint of the file
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoint, folder)
+    weights = load_file(folder / "model.safetensors") | {name: torch.zeros(shape) for name, shape in extra.items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    plain = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**plain, **config}))
+    with pytest.raises(ValueError, match=rf"do not fit config\.json: .*{what}") as error:
+        load(folder)
+    one_line(error)
+
+
+def test_weights_that_older_files_hold_and_no_model_needs_are_let_pass(checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoint, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights |= {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(4)}
+    weights |= {"lm_head.weight": weights["model.embed_tokens.weight"].clone()}  # tied
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    load(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "what"),
+    [("adapter_config.json", "it holds adapters: merge them into their model first"), ("m.gguf", "it holds GGUF files")],
+)
+def test_a_folder_of_another_kind_is_told_what_it_is(tmp_path: Path, file: str, what: str) -> None:
+    (tmp_path / file).write_text("{}")
+    with pytest.raises(ValueError, match=rf"has no config\.json, {what}"):
+        load(tmp_path)
+
+
+def test_a_reply_ends_where_the_generation_config_says_too(checkpoint: Path, tmp_path: Path) -> None:
+    # Measured fault: what a model wrote after its <|endoftext|> or <|eom_id|> was judged and trained on
+    model, tokenizer = load(checkpoint)
+    assert renderer(model, tokenizer).end_ids == {1}
+    model.generation_config.eos_token_id = [1, 4, 5]
+    save(model, tokenizer, tmp_path)
+    read = Checkpoint.read(tmp_path)
+    assert read.renderer.end_ids == {1, 4, 5}
+    prompt = read.renderer.prompt_ids(Observation(({"role": "user", "content": "Hello."},)))
+    sampler = Sampler(read.model, read.renderer, max_new_tokens=200)
+    (replies,) = sampler.sample([prompt], [[("a", n) for n in range(64)]])
+    ends = {reply.ids[-1] for reply in replies if reply.finish == "stop"}
+    assert ends == {1, 4, 5}
+    assert not any(set(reply.ids[:-1]) & {1, 4, 5} for reply in replies)
+
+
 @pytest.mark.parametrize("path", ["./nowhere", "/no/such/folder", "nobody/nothing", "nothing"])
 def test_a_missing_folder_is_named_in_one_line(path: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such model folder") as error:
@@ -301,9 +360,8 @@ def test_a_model_in_a_wheel_comes_out_with_the_weights_and_tokens_that_went_in(
     (model, tokenizer), (_, original) = load(made), load(checkpoint)
     text = "Read the inbox.<|end|><|assistant|>"
     assert tokenizer.encode(text) == original.encode(text)
-    renderer = Renderer(tokenizer)
-    prompt = renderer.prompt_ids(Observation(({"role": "user", "content": "Hello."},)))
-    assert len(Sampler(model, renderer, max_new_tokens=4).sample([prompt], [[("a", 0)]])[0]) == 1
+    prompt = renderer(model, tokenizer).prompt_ids(Observation(({"role": "user", "content": "Hello."},)))
+    assert len(Sampler(model, renderer(model, tokenizer), max_new_tokens=4).sample([prompt], [[("a", 0)]])[0]) == 1
     assert sorted(path.name for path in cache.iterdir()) == ["Tiny", wheel.file]
 
 

@@ -41,7 +41,7 @@ class Checkpoint:
     def read(cls, folder: Path, dtype: str = "float32", sums: Mapping[str, str] | None = None) -> Checkpoint:
         """Load a folder. Raises what `load` and `fingerprint` raise, of which `sums` is an argument."""
         model, tokenizer = load(folder, dtype)
-        return cls(model, Renderer(tokenizer), fingerprint(folder, sums))
+        return cls(model, renderer(model, tokenizer), fingerprint(folder, sums))
 
 
 def load(
@@ -61,17 +61,32 @@ def load(
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 
 
+def renderer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Renderer:
+    """The renderer of a model, whose replies end where its generation_config says, too."""
+    ends = model.generation_config.eos_token_id if model.generation_config else None
+    return Renderer(tokenizer, ends=[ends] if isinstance(ends, int) else ends or ())
+
+
 def load_tokenizer(path: Path | str, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint folder or a hub id, without its weights. Raises what `load` does of it."""
     here = Path(path).is_dir()
     if not here and not is_id(str(path)):
         raise ValueError(f"{path}: no such model folder")
     if here and not (Path(path) / "config.json").is_file():
-        raise ValueError(f"{path}: not a model folder: it has no config.json")
+        raise ValueError(f"{path}: not a model folder: it has no config.json{_instead(Path(path))}")
     with in_one_line(_trouble(path)), quiet(bars=not here):
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
     Renderer(tokenizer)
     return tokenizer
+
+
+def _instead(folder: Path) -> str:
+    """What a folder without config.json is, where that can be told."""
+    if (folder / "adapter_config.json").is_file():
+        return ", it holds adapters: merge them into their model first, with peft's merge_and_unload"
+    if any(folder.glob("*.gguf")):
+        return ", it holds GGUF files: give the safetensors weights they were made from"
+    return ""
 
 
 def _trouble(path: Path | str) -> str:

@@ -31,8 +31,7 @@ from trl.models.utils import _ForwardRedirection
 from trl.trainer.utils import pad, split_tensor_dict
 
 from holdfast.config import RL, Environment, Mixture
-from holdfast.policy.checkpoint import load, save
-from holdfast.policy.render import Renderer
+from holdfast.policy.checkpoint import load, renderer, save
 from holdfast.policy.scores import can_share, completion_scores
 from holdfast.train import lora, vllm
 from holdfast.train.arguments import arguments, quiet
@@ -78,8 +77,8 @@ def run(
     model, tokenizer = load(start if resume is None or cfg.lora_rank else resume, "float32")
     # The trainer writes into the configs. Were that saved, a pad token say, the next segment would train another model.
     configs = copy.deepcopy((model.config, model.generation_config))
-    renderer = Renderer(tokenizer)
-    settings = {**learner.settings(cfg), **(vllm.settings(renderer) if cfg.rollout == "vllm" else {})}
+    render = renderer(model, tokenizer)
+    settings = {**learner.settings(cfg), **(vllm.settings(render) if cfg.rollout == "vllm" else {})}
     out.mkdir(parents=True, exist_ok=True)
     shown = f"{cfg.method} {env.name}"
     with (
@@ -89,7 +88,7 @@ def run(
     ):
         trainer = learner(
             cfg,
-            Rollout(cfg, env, renderer, first_step, seed, meter),
+            Rollout(cfg, env, render, first_step, seed, meter),
             start=start,
             resume=resume,
             model=model,
