@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from holdfast.policy.attention import BLOCK
 from holdfast.policy.checkpoint import load
@@ -317,12 +317,6 @@ def test_a_prompt_must_fit_with_the_reply(renderer: Renderer) -> None:
         sampler.sample([[*fits, 7]], keys(1, 1))
 
 
-def test_a_sliding_window_bounds_the_context(renderer: Renderer) -> None:
-    model = network()
-    model.config.sliding_window = 100
-    assert Sampler(model, renderer, max_new_tokens=1).context == 100
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -367,14 +361,6 @@ def test_damaged_weights_are_reported_and_leave_the_model_usable(renderer: Rende
     with pytest.raises(ValueError, match="not a number"):
         Sampler(model, renderer, max_new_tokens=5).sample(prompts(), keys(5, 2))
     assert model.config._attn_implementation == "sdpa"
-
-
-def test_attention_with_extras_of_its_own_is_refused(renderer: Renderer) -> None:
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = Gemma2Config(vocab_size=320, num_key_value_heads=1, head_dim=16, **sizes)
-    sampler = Sampler(Gemma2ForCausalLM(config), renderer, max_new_tokens=5)
-    with pytest.raises(ValueError, match="attention uses softcap"):
-        sampler.sample(prompts()[:1], keys(1, 1))
 
 
 def test_the_progress_bar_can_be_had_and_is_off_unasked(renderer: Renderer, capsys: pytest.CaptureFixture[str]) -> None:

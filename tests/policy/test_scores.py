@@ -23,7 +23,8 @@ from transformers import (
 )
 
 from holdfast.policy import scores
-from holdfast.policy.scores import can_share, completion_scores, reply_logits
+from holdfast.policy.paths import path_of
+from holdfast.policy.scores import completion_scores, reply_logits
 from holdfast.train.ppo import Critic, actor_critic, state_values
 
 SMALL: dict[str, Any] = {
@@ -90,7 +91,7 @@ CASES = [(name, share) for name in ARCHITECTURES for share in (True, False) if s
 @pytest.mark.parametrize(("name", "share"), CASES)
 def test_scores_and_gradients_are_those_of_every_row_alone(name: str, share: bool) -> None:
     model = made(ARCHITECTURES[name])
-    assert can_share(model)
+    assert path_of(model).scoring == "shared"
     logps, entropies = completion_scores(model, *padded(), 6, 0.7, share=share)
     expected, expected_entropies = alone(model, 0.7)
     torch.testing.assert_close(logps, expected, rtol=0, atol=1e-9)
@@ -120,7 +121,7 @@ def test_values_are_those_of_every_row_alone_and_scores_do_not_mind_the_critic(
 
 
 def test_a_recurrent_model_is_not_shared() -> None:
-    assert not can_share(made(RECURRENT))
+    assert path_of(made(RECURRENT)).scoring == "whole"
 
 
 @pytest.mark.parametrize("config", [*ARCHITECTURES.values(), RECURRENT], ids=[*ARCHITECTURES, "recurrent"])
@@ -130,7 +131,8 @@ def test_logits_of_replies_are_those_of_every_row_alone(
 ) -> None:
     monkeypatch.setattr(scores, "PASS_LOGITS", limit)
     model = made(config)
-    found = dict(reply_logits(model, list(zip(PROMPTS, SAID, strict=True))))
+    share = config is not RECURRENT
+    found = dict(reply_logits(model, list(zip(PROMPTS, SAID, strict=True)), share=share))
     assert sorted(found) == list(range(5))
     for i, (prompt, said) in enumerate(zip(PROMPTS, SAID, strict=True)):
         expected = model(torch.tensor([prompt + said])).logits[0, len(prompt) - 1 : -1]
@@ -155,5 +157,5 @@ def test_a_prompt_is_run_once_for_all_of_its_replies(
     model = made(ARCHITECTURES["llama"])
     shapes = []
     model.register_forward_pre_hook(lambda _, args, kwargs: shapes.append(kwargs["input_ids"].shape), with_kwargs=True)
-    list(reply_logits(model, list(zip(PROMPTS, SAID, strict=True))))
+    list(reply_logits(model, list(zip(PROMPTS, SAID, strict=True)), share=True))
     assert shapes == passes

@@ -19,6 +19,7 @@ from holdfast.config import Environment, Mixture
 from holdfast.policy.checkpoint import Checkpoint
 from holdfast.policy.rollout import roll
 from holdfast.policy.sampler import Sampler
+from holdfast.policy.paths import path_of
 from holdfast.policy.scores import Pair, reply_logits
 
 
@@ -77,7 +78,8 @@ def kl_to_start(
 def divergences(model: Any, start_model: Any, pairs: Sequence[Pair]) -> list[float]:
     """KL(model || start_model) in nats, summed over the reply of each (prompt, reply)."""
     # `map` keeps no logits, as the variables of a loop would: one pass of each model is in memory, not two.
-    found = map(_divergence, reply_logits(model, pairs), reply_logits(start_model, pairs))
+    share = path_of(model).scoring == "shared"
+    found = map(_divergence, *(reply_logits(one, pairs, share=share) for one in (model, start_model)))
     return [nats for _, nats in sorted(found)]
 
 

@@ -51,6 +51,10 @@ class Prompt:
         return sum(segment.length for segment in self.segments)
 
     @property
+    def nbytes(self) -> int:
+        return sum(segment.nbytes for segment in self.segments)
+
+    @property
     def layers(self) -> list[list[tuple[Tensor, Tensor]]]:
         """Keys and values (K, L, D), by segment and by layer."""
         return [segment.layers for segment in self.segments]
@@ -105,7 +109,7 @@ class Prefixes:
             keys, values = (torch.cat(tensors, 1)[None] for tensors in zip(*pairs, strict=True))
             cache.update(keys, values, n)
         input_ids = torch.tensor([ids], device=self.model.device)
-        logits = self.model(input_ids=input_ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+        logits = self.model(input_ids=input_ids, cache=cache, use_cache=True, logits_to_keep=1).logits
         # Copies: a view would keep what came before alive once more.
         own = slice(-len(ids), None)
         layers = [(layer.keys[0, :, own].clone(), layer.values[0, :, own].clone()) for layer in cache.layers]

@@ -26,17 +26,21 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from holdfast.policy.attention import Wave, attending
+from holdfast.policy.attention import Shared
+from holdfast.policy.paths import context_of, path_of
+from holdfast.policy.plain import Plain
 from holdfast.policy.prefix import Prefixes, Prompt
 from holdfast.policy.render import Renderer
 
 StreamKey: TypeAlias = tuple[str | int, ...]
 Draw: TypeAlias = tuple[int, int]  # (prompt index, key index) as the caller numbers them
+Work: TypeAlias = tuple[Shared | Plain, list[Draw], int]  # rows of a batch, whose they are, and how many are nobody's
 
 # Rows come in multiples of 8: for fewer, CPU libraries switch to other kernels, which round differently, and a sample
 # would depend on the size of its batch.
 ROWS = 8
-# Bytes to remember prefilled prompts in; as many as the weights take, where these are more.
+# Bytes to remember prefilled prompts in; as many as the weights take, where these are more. A wave's prompts take no
+# more either, or are one.
 ROOM = 2**30
 
 
@@ -71,8 +75,11 @@ class Sampler:
     What was prefilled is remembered from one call to the next, so the weights must stay as they are while a sampler
     lives: after an update of the weights, make another.
 
+    Prompts are shared as `attention.py` does, if a trial shows that the model's attention allows it (`paths.py`). Else a
+    prompt is still run once for its samples, but by itself (`plain.py`). Streams, samples and records are the same.
+
     Arguments:
-        model: any causal LM whose attention goes through transformers' AttentionInterface.
+        model: any causal LM.
         renderer: says which tokens end a turn, and decodes.
         max_new_tokens: 1 or more; a reply that has not ended by then is cut.
         temperature: 0 or more; 0 takes the likeliest token and draws nothing.
@@ -99,8 +106,9 @@ class Sampler:
         self.model, self.renderer = model, renderer
         self.max_new_tokens, self.temperature, self.batch_rows = max_new_tokens, temperature, batch_rows
         self.progress = progress
-        self.context = _context_length(model)
-        self._prefixes = Prefixes(model, renderer.end_ids, max(ROOM, sum(p.nbytes for p in model.parameters())))
+        self.context = context_of(model)
+        self._room = max(ROOM, sum(p.nbytes for p in model.parameters()))
+        self._prefixes = Prefixes(model, renderer.end_ids, self._room)
         self._ends = torch.tensor(sorted(renderer.end_ids), device=model.device)
 
     def sample(
@@ -122,14 +130,13 @@ class Sampler:
         total = sum(len(row_keys) for row_keys in keys)
         bar = tqdm(total=total, desc=desc, unit="reply", leave=False, disable=not self.progress)
         with bar, torch.inference_mode(), _evaluating(self.model):
-            for wave in self._waves(rows):
-                index = [row for _, group in wave for row in group]
+            shared = bool(rows) and path_of(self.model).sampling == "shared"
+            for decoder, index, spare in self._shared(rows) if shared else self._plain(rows):
                 noise = np.stack([uniforms(keys[i][j], self.max_new_tokens) for i, j in index])
-                with attending(self.model):
-                    for n, sample in self._decode([(prompt, len(group)) for prompt, group in wave], noise):
-                        i, j = index[n]
-                        result[i][j] = sample
-                        bar.update()
+                for n, sample in self._decode(decoder, noise, spare):
+                    i, j = index[n]
+                    result[i][j] = sample
+                    bar.update()
         return result
 
     def fits(self, prompt: Sequence[int]) -> bool:
@@ -146,6 +153,23 @@ class Sampler:
                 f"the model's context of {self.context} tokens"
             )
 
+    def _shared(self, rows: dict[tuple[int, ...], list[Draw]]) -> Iterator[Work]:
+        """The work in waves of rows after several prompts."""
+        for wave in self._waves(rows):
+            groups = [p for p, (_, group) in enumerate(wave) for _ in group]
+            spare = -len(groups) % ROWS
+            groups += [i % len(wave) for i in range(spare)]  # rows that nobody reads
+            decoder = Shared(self.model, [prompt for prompt, _ in wave], groups)
+            yield decoder, [row for _, group in wave for row in group], spare
+
+    def _plain(self, rows: dict[tuple[int, ...], list[Draw]]) -> Iterator[Work]:
+        """The work prompt by prompt."""
+        for ids in sorted(rows, key=lambda ids: (-len(ids), ids)):
+            for start in range(0, len(rows[ids]), self.batch_rows):
+                part = rows[ids][start : start + self.batch_rows]
+                spare = -len(part) % ROWS
+                yield Plain(self.model, ids, len(part) + spare), part, spare
+
     def _waves(self, rows: dict[tuple[int, ...], list[Draw]]) -> Iterator[list[tuple[Prompt, list[Draw]]]]:
         """Cut the work into waves of at most `batch_rows` rows, prompts of like length together, longest first."""
         wave: list[tuple[Prompt, list[Draw]]] = []
@@ -158,6 +182,10 @@ class Sampler:
                 yield wave
                 wave, room = [], self.batch_rows
             prompt = self._prefixes.prefill(ids)
+            held = sum(one.nbytes for one, _ in wave)
+            if wave and held + prompt.nbytes > self._room:
+                yield wave
+                wave, room = [], self.batch_rows
             while len(left) > room:
                 yield [*wave, (prompt, left[:room])]
                 wave, left, room = [], left[room:], self.batch_rows
@@ -166,16 +194,15 @@ class Sampler:
         if wave:
             yield wave
 
-    def _decode(self, prompts: list[tuple[Prompt, int]], noise: Any) -> Iterator[tuple[int, Sample]]:
-        """Decode a wave, `n` rows for each (prompt, n); yields (row, sample) as rows finish. noise: (rows, tokens)."""
-        groups = [p for p, (_, n) in enumerate(prompts) for _ in range(n)]
-        count = len(groups)
-        groups += [i % len(prompts) for i in range(-count % ROWS)]  # rows that nobody reads
-        wave = Wave([prompt for prompt, _ in prompts], groups)
-        device = self.model.device
-        draws_RT = torch.from_numpy(noise).to(device)[torch.arange(len(groups), device=device).clamp_max(count - 1)]
-        logits_RV = torch.stack([prompt.logits for prompt, _ in prompts])[torch.tensor(groups, device=device)]
-        names = list(range(len(groups)))  # row of the wave -> row asked for
+    def _decode(self, decoder: Shared | Plain, noise: Any, spare: int) -> Iterator[tuple[int, Sample]]:
+        """Decode rows, of which the last `spare` are nobody's; yields (row, sample) as they finish.
+
+        noise: (rows, tokens) without the spare ones.
+        """
+        count, device = len(noise), self.model.device
+        at = torch.arange(count + spare, device=device).clamp_max(count - 1)
+        draws_RT, logits_RV = torch.from_numpy(noise).to(device)[at], decoder.logits_RV
+        names = list(range(count + spare))  # row of the batch -> row asked for
         live = [name < count for name in names]
         ids: list[list[int]] = [[] for _ in names]
         logprobs: list[list[float]] = [[] for _ in names]
@@ -200,19 +227,11 @@ class Sampler:
             size = len(alive) + -len(alive) % ROWS
             if size <= len(live) - max(ROWS, len(live) // 8):  # worth moving the others
                 keep = [alive[i % len(alive)] for i in range(size)]
-                wave.keep(keep)
+                decoder.keep(keep)
                 at = torch.tensor(keep, device=device)
                 tokens_R, draws_RT = tokens_R[at], draws_RT[at]
                 names, live = [names[row] for row in keep], [i < len(alive) for i in range(size)]
-            output = self.model(
-                input_ids=tokens_R[:, None],
-                position_ids=wave.positions_R[:, None],
-                past_key_values=wave,
-                use_cache=True,
-                wave=wave,
-            )
-            wave.fed += 1
-            logits_RV = output.logits[:, -1]
+            logits_RV = decoder.step(tokens_R)
 
     def _choose(self, logits_RV: Tensor, draws_R: Tensor) -> tuple[Tensor, Tensor]:
         """A token per row, where the cumulative distribution passes the row's own number, and its log-probability."""
@@ -243,11 +262,3 @@ def _evaluating(model: PreTrainedModel) -> Iterator[None]:
     finally:
         if training:
             model.train()
-
-
-def _context_length(model: PreTrainedModel) -> int:
-    """How many tokens fit: the trained context, or a sliding window where that is shorter."""
-    config = model.config
-    # Not every architecture has either limit, and transformers has no common accessor.
-    limits = [getattr(config, name, None) for name in ("max_position_embeddings", "sliding_window")]
-    return min(limit for limit in [*limits, 2**31] if limit is not None)

@@ -22,10 +22,10 @@ from typing import Any, TypeAlias
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache
 
 Forward: TypeAlias = Callable[..., tuple[Tensor, ...]]
-"""`forward(keep=k, input_ids=, attention_mask=, position_ids=, past_key_values=, use_cache=)`: one or more outputs at
+"""`forward(keep=k, input_ids=, attention_mask=, position_ids=, cache=, use_cache=)`: one or more outputs at
 the last k positions, or at all of them for k = 0; each (rows, positions, X)."""
 
 Prefilled: TypeAlias = tuple[DynamicCache, tuple[Tensor, ...]]
@@ -81,11 +81,6 @@ class Columns:
         return F.pad(x_BW.masked_fill(self.said_mask_BW == 0, 0), (0, self.unused))
 
 
-def can_share(model: PreTrainedModel) -> bool:
-    """Whether the keys and values of a prompt are all that later tokens need of it: not so in a recurrent model."""
-    return not model._is_stateful
-
-
 def outputs(
     forward: Forward, columns: Columns, *, share: bool, prefill: Callable[[tuple[int, ...]], Prefilled] | None = None
 ) -> tuple[Tensor, ...]:
@@ -120,7 +115,7 @@ def outputs(
         input_ids=columns.said_BW[:, :-1],
         attention_mask=seen_BT,
         position_ids=(seen_BT.cumsum(1) - 1)[:, before:],
-        past_key_values=_joined(caches, before, of_B),
+        cache=_joined(caches, before, of_B),
         use_cache=True,
     )
     return tuple(torch.cat(pair, 1) for pair in zip(first, rest, strict=True))
@@ -130,7 +125,7 @@ def _prefill(forward: Forward, device: torch.device, ids: tuple[int, ...]) -> Pr
     cache = DynamicCache()
     ids_1P = torch.tensor([ids], device=device)
     positions_1P = torch.arange(len(ids), device=device)[None]
-    return cache, forward(keep=1, input_ids=ids_1P, position_ids=positions_1P, past_key_values=cache, use_cache=True)
+    return cache, forward(keep=1, input_ids=ids_1P, position_ids=positions_1P, cache=cache, use_cache=True)
 
 
 def _joined(caches: Sequence[DynamicCache], width: int, of_B: Tensor) -> DynamicCache:
@@ -187,18 +182,20 @@ def completion_scores(
 
 
 @torch.no_grad()
-def reply_logits(model: Any, pairs: Sequence[Pair]) -> Iterator[tuple[int, Tensor]]:
+def reply_logits(model: Any, pairs: Sequence[Pair], *, share: bool) -> Iterator[tuple[int, Tensor]]:
     """For each pair, its index and the logits (C, V) from which the model draws the reply's C tokens.
 
-    The order depends on the pairs alone. A prompt is run once for all of its replies, wherever they stand in `pairs`,
-    if the model can share it. A pass has at most PASS_LOGITS logits, or else one reply. They go before the next pass.
+    The order depends on the pairs alone. With `share` a prompt is run once for all of its replies, wherever they stand in
+    `pairs`, and a pass has at most PASS_LOGITS logits, or else one reply; without, every pair has a pass of its own, and
+    nothing is padded. Logits go before the next pass.
     """
     # Models of equal weights have equal logits. For a single position CPU libraries switch to a kernel that rounds
     # differently by where in memory the weights lie.
-    forward, share = language_model(model, least=2), can_share(model)
+    forward = language_model(model, least=2)
     # A pass may begin with the prompt that the last one ended with.
     prefill = lru_cache(1)(partial(_prefill, forward, model.device))
-    for part in _passes(pairs, PASS_LOGITS // model.config.vocab_size):
+    room = PASS_LOGITS // model.config.get_text_config().vocab_size if share else 0
+    for part in _passes(pairs, room):
         columns = Columns.padded([pairs[i] for i in part], model.device)
         (logits_BWV,) = outputs(forward, columns, share=share, prefill=prefill)
         for row, i in enumerate(part):

@@ -32,7 +32,8 @@ from trl.trainer.utils import pad, split_tensor_dict
 
 from holdfast.config import RL, Environment, Mixture
 from holdfast.policy.checkpoint import load, renderer, save
-from holdfast.policy.scores import can_share, completion_scores
+from holdfast.policy.paths import path_of
+from holdfast.policy.scores import completion_scores
 from holdfast.train import lora, vllm
 from holdfast.train.arguments import arguments, quiet
 from holdfast.train.checkpoint import CRITIC, MOMENTS, load_moments, save_moments, save_tensors, whole_weights
@@ -147,7 +148,10 @@ class Learner(GRPOTrainer):
         super().__init__(model=model, reward_funcs=episode_reward, rollout_func=rollout, **kwargs)
         check_sharding(self.accelerator, whole_only=cfg.whole_only)
         # What is shared depends on the prompts: processes that hold shards would make different passes.
-        self.share = can_share(model) and not (cfg.gradient_checkpointing or sharded(self.accelerator))
+        whole = cfg.gradient_checkpointing or sharded(self.accelerator)
+        # One row at a time is without padding, which not every architecture sees through.
+        self.alone = not sharded(self.accelerator) and path_of(model).scoring == "whole"
+        self.share = not (whole or self.alone)
         self.beta, self.ref_model = cfg.beta, Start(begin.to(self.accelerator.device), bool(cfg.lora_rank))
 
     def extend(self, model: PreTrainedModel) -> None:
@@ -295,7 +299,8 @@ class Learner(GRPOTrainer):
         `model` is the trained one, maybe wrapped, or `ref_model`, the start: with adapters, that is the same one.
         """
         call = partial(method, columns=columns, temperature=self.temperature, share=self.share)
-        parts = list(zip(ids_BT.split(rows or len(ids_BT)), mask_BT.split(rows or len(ids_BT)), strict=True))
+        size = 1 if self.alone else rows or len(ids_BT)
+        parts = list(zip(ids_BT.split(size), mask_BT.split(size), strict=True))
         with self.accelerator.autocast():
             if isinstance(model, Start):
                 with model.scoring() as start:
