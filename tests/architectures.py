@@ -56,6 +56,8 @@ PLAIN: dict[str, dict[str, Any]] = {
                          "shared_intermediate_size": 48, **MAMBA},
 }  # fmt: skip
 """Those that are sampled by their own cache."""
+MIXTURES = [name for name, config in (SHARED | PLAIN).items() if config.get("num_experts_per_tok")]
+"""Mixtures of experts."""
 
 
 def made(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -63,6 +65,8 @@ def made(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     torch.manual_seed(0)
     config = AutoConfig.for_model(name, **BASE | (SHARED | PLAIN)[name])
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config).eval().to(dtype)
+    if dtype == torch.float64 and name in MIXTURES:
+        model.set_experts_implementation("eager")  # the default knows no float64
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:

@@ -69,7 +69,7 @@ class Sampler:
     """Samples replies from a causal language model.
 
     On a CPU a sample is the same bit for bit in any batch, in float32 and bfloat16, for one number of threads. Where
-    kernels round differently by batch size, as GPU libraries' do, it may differ where a draw falls within rounding of
+    kernels round differently by batch size, as GPU libraries' and those of mixtures of experts do, it may differ where a draw falls within rounding of
     the boundary between two tokens.
 
     What was prefilled is remembered from one call to the next, so the weights must stay as they are while a sampler
