@@ -37,14 +37,15 @@ CASES: dict[str, tuple[tuple[Message, ...], tuple[ToolSpec, ...]]] = {
 def own(renderer: Renderer, case: str) -> list[int]:
     """What the tokenizer itself makes of the chat, with the date held still."""
     messages, tools = CASES[case]
-    given: list[dict[str, Any]] = renderer._opening(messages, tools)
-    if renderer._arguments and not renderer._strict:
-        given = [renderer._calling("", [SEND]) if message["content"] == CALL["content"] else message for message in given]
-    shown = [schema(tool) for tool in renderer._shown(tools)] or None
+    family = renderer.family
+    given: list[dict[str, Any]] = family.opening_messages(messages, tools)
+    if family.calls == "own" and not family.strict:
+        given = [family.calling("", [SEND]) if message["content"] == CALL["content"] else message for message in given]
+    shown = [schema(tool) for tool in family.shown(tools)] or None
     text = renderer.tokenizer.apply_chat_template(
         given,
         tools=shown,
-        chat_template=renderer._template.frozen(shown),
+        chat_template=renderer.template.frozen(shown),
         add_generation_prompt=True,
         tokenize=False,
         enable_thinking=False,

@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerFast
 from families import families, family, of_trl
 from holdfast.chat import Message, Observation, ToolSpec
 from holdfast.policy.checkpoint import load
-from holdfast.policy.render import Renderer, tools_text
+from holdfast.policy.family import tools_text
+from holdfast.policy.render import Renderer
 
 # SmolLM2-135M-Instruct's own (Apache-2.0): no place for tools, any role goes, and a system prompt slips in.
 SMOLLM2 = (

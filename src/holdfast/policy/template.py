@@ -8,7 +8,6 @@ token that somebody wrote into a message, such as <|im_end|>, is ordinary text t
 from __future__ import annotations
 
 import json
-import os.path
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -30,8 +29,14 @@ _FROZEN = (
     + "".join(f".replace('{code}', '{value}')" for code, value in _DATE.items())
     + " -}}{%- endmacro -%}"
 )
-THINKING = {"off": {"enable_thinking": False, "thinking": False}, "on": {"enable_thinking": True, "thinking": True}, "as_is": {}}
+THINKING: dict[str, dict[str, bool]] = {
+    "off": {"enable_thinking": False, "thinking": False},
+    "on": {"enable_thinking": True, "thinking": True},
+    "as_is": {},
+}
 """What templates are told, by setting: most know the first name, Granite and DeepSeek the second."""
+SETTING = "holdfast_thinking"
+"""Under this name a checkpoint's tokenizer_config.json has its setting; "off" where it has none."""
 _BREAK = "\ufdd0"
 """Breaks a control token in a message's text. It is no character, so no text has it."""
 
@@ -39,14 +44,16 @@ _BREAK = "\ufdd0"
 class Template:
     """Attributes:
     tokenizer: as given. name: what it is called in errors. special: its special tokens, by text.
+    thinking: "off", "on" or "as_is", at every turn alike, for templates that know it.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, thinking: str) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
         self.name = tokenizer.name_or_path or type(tokenizer).__name__
         if not tokenizer.chat_template:
             raise ValueError(f"{self.name}: the tokenizer has no chat template; Holdfast needs a chat model")
-        self._settings = THINKING[thinking]
+        self.thinking: str = tokenizer.init_kwargs.get(SETTING, "off")
+        self._settings = THINKING[self.thinking]
         added = tokenizer.added_tokens_decoder.values()
         self.special = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
         control = self.special | {t.content for t in added if t.content in self.source and not t.content.isspace()}
@@ -59,6 +66,12 @@ class Template:
         """The text of the template, or of all where there are several."""
         templates = self.tokenizer.chat_template
         return "\n".join(templates.values()) if isinstance(templates, dict) else str(templates)
+
+    @property
+    def names_tools(self) -> bool:
+        """Whether the template knows of a role for what tools say; some render any role that they are given."""
+        source = self.source
+        return "'tool'" in source or '"tool"' in source or "<|tool|>" in self.tokenizer.get_vocab()
 
     def frozen(self, tools: list[dict[str, Any]] | None) -> str:
         """The template for a chat with these tools, in which it is the same day on any day."""
@@ -150,9 +163,10 @@ def function(tool: ToolSpec) -> dict[str, Any]:
     return {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
 
 
-def common(*texts: str) -> str:
-    """What texts begin with in common."""
-    return os.path.commonprefix(texts)
+def common(one: str, other: str) -> str:
+    """What two texts begin with in common."""
+    length = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return one[:length]
 
 
 def written(value: Any) -> str:
