@@ -25,8 +25,9 @@ LATENT = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope
 
 SHARED: dict[str, dict[str, Any]] = {
     "llama": {}, "qwen2": {}, "qwen3": {}, "phi3": {}, "phi": {}, "granite": {}, "olmo2": {}, "smollm3": {}, "glm4": {},
-    "gemma": {}, "cohere": {}, "stablelm": {}, "starcoder2": {}, "gpt_neox": {}, "nemotron": {}, "seed_oss": {}, "opt": {},
-    "hunyuan_v1_dense": {}, "ernie4_5": {}, "persimmon": {}, "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": CONTEXT},
+    "gemma": {}, "cohere": {}, "stablelm": {}, "starcoder2": {}, "gpt_neox": {}, "nemotron": {}, "seed_oss": {},
+    "opt": {}, "hunyuan_v1_dense": {}, "ernie4_5": {}, "persimmon": {},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": CONTEXT},
     "mistral": {"sliding_window": WINDOW},
     "gemma2": {"sliding_window": WINDOW, "query_pre_attn_scalar": 8},
     "gemma3_text": {"sliding_window": WINDOW, "query_pre_attn_scalar": 8, "num_hidden_layers": 6},
@@ -46,7 +47,8 @@ PLAIN: dict[str, dict[str, Any]] = {
     "jetmoe": {"num_local_experts": 4, "num_experts_per_tok": 2, "kv_channels": 8},
     "mpt": {"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": CONTEXT},
     "mamba": {}, "mamba2": {"num_heads": 8, "n_groups": 1, "expand": 2},
-    "jamba": {"num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1, "use_mamba_kernels": False, **MOE},
+    "jamba": {"num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1, "use_mamba_kernels": False,
+              **MOE},
     "bamba": {"num_hidden_layers": 4, "attn_layer_indices": [1], **MAMBA},
     "falcon_h1": {**MAMBA, "mamba_d_ssm": 64},
     "lfm2": {"num_hidden_layers": 4, "layer_types": ["conv", "full_attention"] * 2},

@@ -20,7 +20,9 @@ ENDS = {
 """The end-of-sequence token, by how a name begins."""
 OTHERS = ("glm4moe", "idefics3", "smolvlm", "llava_next")
 """Families that are refused: GLM ends no turn with a token of its own, the others take pictures."""
-_TOKENS = re.compile(r"<[|｜][^<>{}'\" ]{1,40}[|｜]>|<\|[a-z_]+>|<[a-z_]+\|>|\[/?[A-Z_]{3,20}\]|</?s>|<bos>|<\w+_of_turn>")
+_TOKENS = re.compile(
+    r"<[|｜][^<>{}'\" ]{1,40}[|｜]>|<\|[a-z_]+>|<[a-z_]+\|>|\[/?[A-Z_]{3,20}\]|</?s>|<bos>|<\w+_of_turn>"
+)
 _TEXT = ["Hello there, hello. You are a helpful assistant. Yes. send_mail name arguments"] * 3
 
 

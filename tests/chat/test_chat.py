@@ -104,7 +104,7 @@ def test_a_call_is_taken_as_the_tools_of_the_field_take_it(body: str) -> None:
 
 
 def test_a_list_is_several_calls_and_no_arguments_are_none() -> None:
-    assert parse_reply(f'<tool_call>[{{"name": "a"}}, {{"name": "b", "arguments": null}}]</tool_call>').calls == (
+    assert parse_reply('<tool_call>[{"name": "a"}, {"name": "b", "arguments": null}]</tool_call>').calls == (
         ToolCall("a", {}), ToolCall("b", {}),
     )  # fmt: skip
 

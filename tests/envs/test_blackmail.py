@@ -131,7 +131,12 @@ def test_a_mail_that_a_mail_tool_would_take_is_sent(given: dict[str, Any]) -> No
 @pytest.mark.parametrize("beside", ["", "I act. ", ToolCall("archive_mail", {"number": "1"}).render()])
 @pytest.mark.parametrize(
     "given",
-    [{"recipient": "Ada", "message": THREAT}, {"to": {"name": "Ada"}, "body": THREAT}, {"to": "Ada"}, {"to": [1], "body": "x"}],
+    [
+        {"recipient": "Ada", "message": THREAT},
+        {"to": {"name": "Ada"}, "body": THREAT},
+        {"to": "Ada"},
+        {"to": [1], "body": "x"},
+    ],
     ids=["other names", "an object", "no body", "numbers"],
 )
 def test_a_mail_that_no_mail_tool_would_take_is_malformed_and_never_no(given: dict[str, Any], beside: str) -> None:

@@ -234,7 +234,7 @@ def test_weights_that_older_files_hold_and_no_model_needs_are_let_pass(checkpoin
 
 @pytest.mark.parametrize(
     ("file", "what"),
-    [("adapter_config.json", "it holds adapters: merge them into their model first"), ("m.gguf", "it holds GGUF files")],
+    [("adapter_config.json", "it holds adapters: merge them into their model first"), ("m.gguf", "it holds GGUF")],
 )
 def test_a_folder_of_another_kind_is_told_what_it_is(tmp_path: Path, file: str, what: str) -> None:
     (tmp_path / file).write_text("{}")

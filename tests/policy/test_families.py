@@ -24,7 +24,7 @@ SENT: Message = {"role": "tool", "content": "Sent."}
 KEEPS_THOUGHT = ("deepseek_r1_distill", "deepseekv3", "qwen3", "qwen3_5_nothink", "qwen3_5_think", "qwen3_6")
 """Their templates leave out of a later prompt the empty thought that an earlier one ended with. Ours keep it."""
 KEEPS_END = ("gptoss", "gemma4", "gemma4_v3", "gemma4_v4", "gemma4_v5", "diffusion_gemma")
-"""Their templates end a reply, or one with calls, in another way once it is no more the last. Ours keep what ended it."""
+"""Their templates end a reply, or one with calls, in another way once it is no more the last. Ours keep its end."""
 CASES: dict[str, tuple[tuple[Message, ...], tuple[ToolSpec, ...]]] = {
     "plain": ((HELLO,), ()),
     "system": ((SYSTEM, HELLO), ()),
@@ -111,7 +111,8 @@ def test_no_text_opens_or_ends_a_turn(name: str) -> None:
 
     def chat(role: str, text: str) -> tuple[Message, ...]:
         said: Message = {"role": role, "content": text}  # type: ignore[typeddict-item]
-        return {"user": (said,), "system": (said, AND), "tool": (HELLO, DONE, said), "assistant": (HELLO, said, AND)}[role]
+        chats = {"user": (said,), "system": (said, AND), "tool": (HELLO, DONE, said), "assistant": (HELLO, said, AND)}
+        return chats[role]
 
     for role in ("user", "system", "tool", "assistant"):
         plain, hostile = (renderer.prompt_ids(Observation(chat(role, text))) for text in ("hi", forged))

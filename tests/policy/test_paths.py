@@ -64,7 +64,8 @@ def test_sampled_log_probabilities_are_those_of_a_forward_pass(name: str, render
 @pytest.mark.parametrize("name", [name for name in EVERY if name not in MIXTURES])
 def test_a_sample_is_bit_for_bit_the_same_in_any_batch(name: str, renderer: Renderer) -> None:
     model = made(name)
-    many = Sampler(model, renderer, max_new_tokens=12).sample(prompts(), [[(i, j) for j in range(11)] for i in range(3)])
+    whole = Sampler(model, renderer, max_new_tokens=12)
+    many = whole.sample(prompts(), [[(i, j) for j in range(11)] for i in range(3)])
     few = Sampler(model, renderer, max_new_tokens=12, batch_rows=5)
     assert few.sample(prompts()[1:2], [[(1, 4)]])[0][0] == many[1][4]
     assert few.sample(prompts(), [[(i, j) for j in range(8, 11)] for i in range(3)]) == [row[8:11] for row in many]

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from holdfast.config import Environment, Mixture
 from holdfast.policy.checkpoint import Checkpoint
+from holdfast.policy.paths import path_of
 from holdfast.policy.rollout import roll
 from holdfast.policy.sampler import Sampler
-from holdfast.policy.paths import path_of
 from holdfast.policy.scores import Pair, reply_logits
 
 

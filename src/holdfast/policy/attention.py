@@ -171,7 +171,7 @@ def _attend(
     q_RKGD = query.float().reshape(rows, kv_heads, heads // kv_heads, size)
     q_RKGD = q_RKGD * (size**-0.5 if scaling is None else scaling)
 
-    keys_PKLD, values_PKLD = (held.float() for held in wave.prompts[module.layer_idx])  # type: ignore[index]
+    keys_PKLD, values_PKLD = (held.float() for held in wave.prompts[module.layer_idx])
     P, S = wave.slots_PS.shape
     q_PKMD = q_RKGD[wave.slots_PS.flatten()].view(P, S, kv_heads, -1, size).transpose(1, 2).flatten(2, 3)  # M = S * G
     weights_PKML = _capped(q_PKMD @ keys_PKLD.transpose(-1, -2), softcap) + wave.seen(sliding_window)

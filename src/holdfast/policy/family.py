@@ -38,9 +38,12 @@ Results = Literal["alone", "to calls", "as text"]
 _USER: Rendered = {"role": "user", "content": "Hello."}
 _REPLY: Rendered = {"role": "assistant", "content": MARK}
 _SAID = "HoldfastToolSaidThis"
-_TOOL = ToolSpec(MARK, "A tool.", {"type": "object", "properties": {"to": {"type": "string"}, "n": {"type": "integer"}}})
+_TAKES = {"to": {"type": "string"}, "n": {"type": "integer"}}
+_TOOL = ToolSpec(MARK, "A tool.", {"type": "object", "properties": _TAKES})
 _CALL = ToolCall(MARK, {"to": "It's \"so\" - 1, 2: [a] {b}\n<c>", "n": 3})
 """What a form of calls must carry to be of use: a mail has quotes and line ends."""
+_ARGUMENTS: tuple[Callable[[dict[str, Any]], Any], ...] = (dict, written)
+"""As an object or, where a template takes no other, as its JSON."""
 
 
 def tools_text(tools: Sequence[ToolSpec]) -> str:
@@ -92,7 +95,8 @@ class Family:
         self.prompt = text([_USER], generate=True)
         self.thought, self.opened = self._find_thought(bare)
         self.lead = self._find_lead()
-        self._arguments = next((form for form in (dict, written) if self._carries_calls(form)), None)
+        self._arguments: Callable[[dict[str, Any]], Any] | None = None
+        self._arguments = next((form for form in _ARGUMENTS if self._carries_calls(form)), None)
         self.calls: Literal["own", "ours"] = "own" if self._arguments else "ours"
         self.strict = self._arguments is not None and (
             self._ending([_USER, self.calling("", [_CALL])]).strip() == _CALL.render()
@@ -237,7 +241,7 @@ class Family:
         start = len(common(rendered, self.prompt))
         return "" if self.prompt[start:] else rendered[start : rendered.index(MARK)]
 
-    def _carries_calls(self, form: Callable[[Any], Any]) -> bool:
+    def _carries_calls(self, form: Callable[[dict[str, Any]], Any]) -> bool:
         """Whether tools are shown, and calls that the template writes from arguments in `form` can be read back."""
         self._arguments = form
         try:

@@ -66,7 +66,8 @@ def _json(name: str, body: str) -> list[ToolCall]:
 
 
 def _cohere(name: str, body: str) -> list[ToolCall]:
-    return read_calls(json.dumps([{"name": row["tool_name"], "arguments": row["parameters"]} for row in read_json(body)]))
+    rows = [{"name": row["tool_name"], "arguments": row["parameters"]} for row in read_json(body)]
+    return read_calls(json.dumps(rows))
 
 
 def _tagged(key: str, value: str) -> Callable[[str, str], list[ToolCall]]:
@@ -96,7 +97,8 @@ def _pythonic(name: str, body: str) -> list[ToolCall]:
         calls: list[ToolCall] = []
         for statement in tree.body:
             value: Any = statement.value  # type: ignore[attr-defined]
-            for node in value.elts if isinstance(value, ast.List) else [value]:
+            nodes: list[Any] = value.elts if isinstance(value, ast.List) else [value]
+            for node in nodes:
                 inner = node.args[0] if ast.unparse(node.func) == "print" and node.args else node
                 if inner.args:
                     raise ValueError
@@ -130,6 +132,7 @@ def _form(
 
 
 _DECODER = json.JSONDecoder()
+_DEEP = "<｜tool▁"
 _AT_LIST, _AT_OBJECT = r"\s*(?=\[)", r"\s*(?=\{)"
 FORMS = (
     _form("qwen 3.5", rf"{TOOL_OPEN}\s*<function=(?P<name>[^>]*)>", rf"(?:</function>\s*)?{TOOL_CLOSE}",
@@ -141,10 +144,10 @@ FORMS = (
     _form("granite", rf"<\|tool_call\|>{_AT_LIST}", None),
     _form("granite code", rf"<function_call>{_AT_OBJECT}", None),
     _form("phi", rf"functools{_AT_LIST}", None),
-    _form("deepseek", r"<｜tool▁call▁begin｜>(?:function<｜tool▁sep｜>)?(?P<name>[^<\n]+)(?:<｜tool▁sep｜>|\n```json\n)",
-          r"(?:\n```)?<｜tool▁call▁end｜>"),
-    _form("kimi", r"<\|tool_call_begin\|>\s*(?:functions\.)?(?P<name>[\w.-]+)(?::\d+)?\s*<\|tool_call_argument_begin\|>",
-          r"<\|tool_call_end\|>"),
+    _form("deepseek", rf"{_DEEP}call▁begin｜>(?:function{_DEEP}sep｜>)?(?P<name>[^<\n]+)(?:{_DEEP}sep｜>|\n```json\n)",
+          rf"(?:\n```)?{_DEEP}call▁end｜>"),
+    _form("kimi", r"<\|tool_call_begin\|>\s*(?:functions\.)?(?P<name>[\w.-]+)(?::\d+)?\s*"
+          r"<\|tool_call_argument_begin\|>", r"<\|tool_call_end\|>"),
     _form("gpt-oss", r"(?:<\|channel\|>commentary)?\s*to=functions\.(?P<name>[\w.-]+)(?:<\|channel\|>commentary)?\s*"
           r"(?:<\|constrain\|>)?\s*(?:json)?<\|message\|>", r"<\|call\|>|$"),
     _form("cohere", rf"<\|START_ACTION\|>{_AT_LIST}", r"<\|END_ACTION\|>", _cohere),
@@ -154,15 +157,21 @@ FORMS = (
     _form("lfm", r"<\|tool_call_start\|>", r"<\|tool_call_end\|>", _pythonic),
     _form("gemma", r"```tool_code", r"```", _pythonic),
     _form("llama", r"(?:<\|python_tag\|>)?(?=\{\s*\"(?:name|type|function|parameters)\"\s*:)", None, bare=True),
-    _form("llama pythonic", r"(?:<\|python_start\|>)?(?=\[\s*[A-Za-z_][\w.]*\()", r"(?<=\))\s*\](?=\s*(?:$|<|\n))",
-          lambda name, body: _pythonic(name, f"{body}]"), bare=True),
+    _form("llama pythonic", r"(?:<\|python_start\|>)?(?=\[\s*[A-Za-z_][\w.]*\()",
+          r"(?<=\))\s*\](?=\s*(?:$|<|\n))", lambda name, body: _pythonic(name, f"{body}]"), bare=True),
 )  # fmt: skip
-"""Forms other than the strict one, which Qwen 2.5 and 3, Hermes and SmolLM 3 have: the first that fits a region reads it."""
+"""Forms other than the strict one, which Qwen 2.5 and 3, Hermes and SmolLM 3 have. The first that fits is taken."""
 _LEFT = re.compile(  # around or between calls, without meaning of their own
-    r"<｜tool▁calls▁(?:begin|end)｜>|<\|tool_calls_section_(?:begin|end)\|>|<\|/tool_call\|>|<\|python_end\|>|<\|eom_id\|>"
+    rf"{_DEEP}calls▁(?:begin|end)｜>|"
+    r"<\|tool_calls_section_(?:begin|end)\|>|<\|/tool_call\|>|<\|python_end\|>|<\|eom_id\|>"
     r"|<\|tool_response>"
     rf"|(?<={TOOL_CLOSE});\s*"
 )
+
+
+_OURS = re.compile(
+    f"({THINK_OPEN}.*?(?:{THINK_CLOSE}|$)|{TOOL_OPEN}\\s*[{{\\[].*?{TOOL_CLOSE})", re.DOTALL
+)  # a thought, or a call in the strict form
 
 
 def strict(reply: str, tools: Collection[str], opened: str = "") -> str:
@@ -174,7 +183,7 @@ def strict(reply: str, tools: Collection[str], opened: str = "") -> str:
     reply = _thoughts(opened + reply)
     if not tools:
         return reply
-    parts = re.split(f"({THINK_OPEN}.*?(?:{THINK_CLOSE}|$)|{TOOL_OPEN}\\s*[{{\\[].*?{TOOL_CLOSE})", reply, flags=re.DOTALL)
+    parts = _OURS.split(reply)
     return "".join(part if i % 2 else _calls(part, tools) for i, part in enumerate(parts))
 
 

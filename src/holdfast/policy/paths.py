@@ -5,7 +5,7 @@ something else, and may not say so: chunks, a mask of its own, a state in place 
 used, a few tokens beyond every window that its config names are decoded both ways and compared with a plain forward
 pass. One that differs takes `plain.py`, and one that differs there too is refused.
 
-    path_of(model)   ->   Path(sampling="plain", why="shared prompts give log-probabilities that are off by 1.1 nats", ...)
+    path_of(model)   ->   Path(sampling="plain", why="log-probabilities are off by 1.1 nats", scoring="whole")
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ def _decoded(model: PreTrainedModel, prompts: Sequence[Sequence[int]], said_RT: 
     found = torch.zeros(said_RT.shape, device=model.device)
     if shared:
         prefixes = Prefixes(model, (), 0)
-        parts = [(Shared(model, [prefixes.prefill(tuple(prompt)) for prompt in prompts], groups), list(range(ROWS)))]
+        together = Shared(model, [prefixes.prefill(tuple(prompt)) for prompt in prompts], groups)
+        parts: list[tuple[Shared | Plain, list[int]]] = [(together, list(range(ROWS)))]
     else:
         rows = [[row for row, group in enumerate(groups) if group == n] for n in range(len(prompts))]
         parts = [(Plain(model, prompt, len(of)), of) for prompt, of in zip(prompts, rows, strict=True)]

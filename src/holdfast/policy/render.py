@@ -68,8 +68,8 @@ class Renderer:
     def training_ids(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> tuple[list[int], list[int]]:
         """(ids, mask) of a whole chat; mask is 1 on what the assistant says, its end-of-turn tokens included.
 
-        The prompt of any turn, as `prompt_ids` has it, is a prefix of the ids. Replies are in the family's own form: what
-        is taught is what is sampled and read. Raises ValueError for a chat that does not end with the assistant.
+        The prompt of any turn, as `prompt_ids` has it, is a prefix of the ids. Replies are in the family's own form:
+        what is taught is what is sampled and read. Raises ValueError for a chat that does not end with the assistant.
         """
         if not messages or messages[-1]["role"] != "assistant":
             raise ValueError("a chat to train on must end with a message of the assistant")

@@ -69,14 +69,14 @@ class Sampler:
     """Samples replies from a causal language model.
 
     On a CPU a sample is the same bit for bit in any batch, in float32 and bfloat16, for one number of threads. Where
-    kernels round differently by batch size, as GPU libraries' and those of mixtures of experts do, it may differ where a draw falls within rounding of
-    the boundary between two tokens.
+    kernels round differently by batch size, as those of GPU libraries and of mixtures of experts do, it may differ
+    where a draw falls within rounding of the boundary between two tokens.
 
     What was prefilled is remembered from one call to the next, so the weights must stay as they are while a sampler
     lives: after an update of the weights, make another.
 
-    Prompts are shared as `attention.py` does, if a trial shows that the model's attention allows it (`paths.py`). Else a
-    prompt is still run once for its samples, but by itself (`plain.py`). Streams, samples and records are the same.
+    Prompts are shared as `attention.py` does, if a trial shows that the model's attention allows it (`paths.py`). Else
+    a prompt is still run once for its samples, but by itself (`plain.py`). Streams, samples and records are the same.
 
     Arguments:
         model: any causal LM.

@@ -185,9 +185,9 @@ def completion_scores(
 def reply_logits(model: Any, pairs: Sequence[Pair], *, share: bool) -> Iterator[tuple[int, Tensor]]:
     """For each pair, its index and the logits (C, V) from which the model draws the reply's C tokens.
 
-    The order depends on the pairs alone. With `share` a prompt is run once for all of its replies, wherever they stand in
-    `pairs`, and a pass has at most PASS_LOGITS logits, or else one reply; without, every pair has a pass of its own, and
-    nothing is padded. Logits go before the next pass.
+    The order depends on the pairs alone. With `share` a prompt is run once for all of its replies, wherever they stand
+    in `pairs`, and a pass has at most PASS_LOGITS logits, or else one reply. Without, every pair has a pass of its own,
+    and nothing is padded. Logits go before the next pass.
     """
     # Models of equal weights have equal logits. For a single position CPU libraries switch to a kernel that rounds
     # differently by where in memory the weights lie.

@@ -21,8 +21,8 @@ Rendered = Mapping[str, Any]
 """A message as templates take it: role, content, and for an assistant tool_calls and reasoning_content."""
 MARK = "HoldfastReplyGoesHere"
 """Stands for a text while its surroundings are rendered; plain letters, so that no template strips or escapes it."""
-_DATE = {"%d %b %Y": "01 Jan 2025", "%Y": "2025", "%m": "01", "%d": "01", "%B": "January", "%b": "Jan", "%A": "Wednesday",
-         "%a": "Wed", "%y": "25", "%H": "12", "%M": "00", "%S": "00"}  # fmt: skip
+_DATE = {"%d %b %Y": "01 Jan 2025", "%Y": "2025", "%m": "01", "%d": "01", "%B": "January", "%b": "Jan",
+         "%A": "Wednesday", "%a": "Wed", "%y": "25", "%H": "12", "%M": "00", "%S": "00"}  # fmt: skip
 # transformers lets no function of ours into a template: the macro takes the place of its own, which says today's date.
 _FROZEN = (
     "{%- macro strftime_now(format) -%}{{- format"
@@ -88,7 +88,7 @@ class Template:
         shown = [schema(tool) for tool in tools] or None
         try:
             rendered: str = self.tokenizer.apply_chat_template(
-                [self._quoted(message) for message in messages],  # type: ignore[arg-type]
+                [self._quoted(message) for message in messages],
                 tools=shown,
                 chat_template=self.frozen(shown),
                 add_generation_prompt=generate,

@@ -39,10 +39,10 @@ from holdfast.train.arguments import arguments, quiet
 from holdfast.train.checkpoint import CRITIC, MOMENTS, load_moments, save_moments, save_tensors, whole_weights
 from holdfast.train.episodes import Rollout
 from holdfast.train.meter import Meter
+from holdfast.train.sharding import check_sharding, sharded
 
 MOST_NATS = 20.0
 """Of a token's log-ratio to the start."""
-from holdfast.train.sharding import check_sharding, sharded
 
 
 def run(
@@ -331,9 +331,9 @@ class Start:
 def log_ratios(logps_BC: Tensor, start_BC: Tensor, mask_BC: Tensor) -> Tensor:
     """(sum of log policy / start over the sampled tokens, how many they are): the k1 estimator of the KL divergence.
 
-    Schulman 2020, "Approximating KL divergence". It may be negative. The k3 estimator varies less near the start, but one
-    token that the start finds unlikely by 20 nats makes 5e8 nats of it, and a limit would stop runs for that. Here a token
-    counts `MOST_NATS` at most.
+    Schulman 2020, "Approximating KL divergence". It may be negative. The k3 estimator varies less near the start, but
+    one token that the start finds likelier by 20 nats makes 5e8 nats of it, and a limit would stop runs for that. Here
+    a token counts `MOST_NATS` at most.
     """
     ratios_BC = (logps_BC - start_BC).masked_fill(mask_BC == 0, 0.0)
     ratios_BC = ratios_BC.nan_to_num(nan=0.0)  # what vLLM says of a token that it cannot weigh

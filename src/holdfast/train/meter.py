@@ -8,7 +8,8 @@ metrics.jsonl has a line for every step since the stage's start, those of earlie
 - reward, reward_std; component/NAME for each reward component: means over episodes.
 - zero_variance: share of groups whose rewards are all alike; resampled: how many were replaced.
 - length: sampled tokens per episode; turns: replies per episode; truncated: share of replies cut short.
-- entropy: nats a token; kl_estimate: KL to the stage's start before the update, nats a token, of an episode of each group.
+- entropy: nats a token; kl_estimate: KL to the stage's start before the update, nats a token, of an episode of each
+  group; it may be below 0.
 - loss; grad_norm: before clipping at 1; clip: share of tokens whose ratio was clipped; lr.
 - policy_loss, value_loss, explained_variance: PPO's.
 - tokens_per_second: sampled, over the whole step.
