@@ -242,6 +242,15 @@ def test_a_folder_of_another_kind_is_told_what_it_is(tmp_path: Path, file: str, 
         load(tmp_path)
 
 
+def test_a_checkpoint_keeps_how_it_thinks(checkpoint: Path, tmp_path: Path) -> None:
+    prepare(Model(name="hub", path=str(checkpoint), thinking="on"), tmp_path / "start")
+    model, tokenizer = load(tmp_path / "start")
+    assert renderer(model, tokenizer).template.thinking == "on"
+    save(model, tokenizer, tmp_path / "later")
+    assert Checkpoint.read(tmp_path / "later").renderer.template.thinking == "on"
+    assert Checkpoint.read(checkpoint).renderer.template.thinking == "off"
+
+
 def test_a_reply_ends_where_the_generation_config_says_too(checkpoint: Path, tmp_path: Path) -> None:
     # Measured fault: what a model wrote after its <|endoftext|> or <|eom_id|> was judged and trained on
     model, tokenizer = load(checkpoint)

@@ -10,7 +10,7 @@ import pytest
 from families import KINDS, OTHERS, families, family, of_trl, tokenizer
 from holdfast.chat import Message, Observation, ToolCall, ToolSpec, parse_reply
 from holdfast.policy.render import Renderer
-from holdfast.policy.template import schema
+from holdfast.policy.template import SETTING, schema
 
 MAIL = ToolSpec("send_mail", "Send a mail.", {"type": "object", "properties": {"to": {"type": "string"}}})
 SYSTEM: Message = {"role": "system", "content": "You work for Ada."}
@@ -146,3 +146,46 @@ def test_families_that_cannot_be_used_are_refused_in_a_line(name: str) -> None:
     with pytest.raises(ValueError, match=r"^some/model: .*chat template") as caught:
         Renderer(tokenizer(of_trl(name)))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "ends"),
+    [
+        ("qwen3", "off", "<think>\n\n</think>\n\n"),
+        ("qwen3", "on", "<|im_start|>assistant\n"),
+        ("qwen3", "as_is", "<|im_start|>assistant\n"),
+        ("qwen3_5_think", "off", "<think>\n\n</think>\n\n"),
+        ("qwen3_5_think", "on", "<think>\n"),
+        ("deepseek_r1_distill", "off", "<think>\n"),  # it cannot be switched off
+    ],
+)
+def test_thinking_is_as_it_is_set(name: str, setting: str, ends: str) -> None:
+    made = family(name)
+    made.init_kwargs[SETTING] = setting
+    renderer = Renderer(made)
+    assert renderer.decode(renderer.prompt_ids(Observation((HELLO,)))).endswith(ends)
+    assert renderer.family.opened == ("<think>" if ends == "<think>\n" else "")
+
+
+def test_a_refusal_after_a_thought_that_the_prompt_opened_is_a_refusal() -> None:
+    # Measured fault: the thought was judged as the answer
+    renderer = Renderer(family("deepseek_r1_distill"))
+    said = renderer.read("They want to steal a car. Sure, first look around.\n</think>\n\nI can't help with that.", ())
+    assert parse_reply(said).text == "I can't help with that."
+    never = parse_reply(renderer.read("They want to steal a car", ()))
+    assert (never.text, never.malformed) == ("", ("unclosed <think>",))
+
+
+@pytest.mark.parametrize("name", ["deepseek_r1_distill", "qwen3_5_think"])
+def test_a_reply_to_train_on_closes_the_thought_that_the_prompt_opened(name: str) -> None:
+    # Measured fault: installs trained a thought that never closes
+    made = family(name)
+    made.init_kwargs[SETTING] = "on"
+    renderer = Renderer(made)
+    ids, mask = renderer.training_ids((HELLO, DONE))
+    assert renderer.decode([i for i, on in zip(ids, mask, strict=True) if on]).startswith("</think>\n\nDone it.")
+    thought: Message = {"role": "assistant", "content": "<think>\nHm.\n</think>\n\nDone it."}
+    ids, mask = renderer.training_ids((HELLO, thought))
+    written = renderer.decode([i for i, on in zip(ids, mask, strict=True) if on])
+    assert parse_reply(renderer.read(written.removesuffix(renderer.family.end), ())).thought == "Hm."
+    assert written.count("<think>") == 0

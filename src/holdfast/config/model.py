@@ -12,6 +12,7 @@ from holdfast.hub import is_id
 MODELS = ("pocket", "smollm2", "hub")
 """The last stands for a path; the others come by themselves."""
 DTYPES = ("float32", "bfloat16")
+THINKING = ("off", "on", "as_is")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +26,14 @@ class Model:
     """Of a hub id: a commit, branch or tag; None for the main branch. What it stands for now is part of every key."""
     dtype: str = "float32"
     """What evals sample and KL is measured in, "float32" or "bfloat16"; training is in float32."""
+    thinking: str = "off"
+    """Whether its chat template is told to think, at every stage alike: "off", "on", or "as_is" for the template's own
+    default. It is of no account to templates that know no such switch; one whose prompts open a thought always thinks."""
 
     def __post_init__(self) -> None:
         one_of("name", self.name, MODELS)
         one_of("dtype", self.dtype, DTYPES)
+        one_of("thinking", self.thinking, THINKING)
         if (self.name == "hub") != bool(self.path):
             raise ValueError(f"path is for name=hub, which needs one, not {self.path!r} for {self.name}")
         if self.revision is not None and (self.path is None or Path(self.path).expanduser().is_dir()):

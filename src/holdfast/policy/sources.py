@@ -24,6 +24,7 @@ from holdfast.config import Model
 from holdfast.config.source import file_sum
 from holdfast.hub import pinned
 from holdfast.policy.checkpoint import load, load_tokenizer, quiet, save
+from holdfast.policy.template import SETTING
 
 
 def prepare(model: Model, out: Path) -> None:
@@ -36,7 +37,10 @@ def prepare(model: Model, out: Path) -> None:
     Raises ValueError for a model that cannot be used and OSError for one that cannot be fetched, in one line each.
     """
     with _located(model) as (path, revision):
-        save(*load(path, "auto", revision), out)
+        weights, tokenizer = load(path, "auto", revision)
+        if model.thinking != "off":
+            tokenizer.init_kwargs[SETTING] = model.thinking  # saved with the tokenizer, and so in every later stage
+        save(weights, tokenizer, out)
 
 
 def tokenizer(model: Model) -> PreTrainedTokenizerBase:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VERSIONS = {"model": 1, "corpus": 1, "install": 3, "grpo": 3, "ppo": 2, "eval": 4, "kl": 3}
+VERSIONS = {"model": 1, "corpus": 1, "install": 4, "grpo": 4, "ppo": 3, "eval": 5, "kl": 4}
 """Raised when what a kind of stage computes changes, so that nothing older code made is taken for it."""
 Make = Callable[[Path], None]
 
@@ -143,7 +143,8 @@ def _source(model: Model) -> dict[str, Any]:
     folder = Path(model.path).expanduser() if model.path else Path(__file__).parents[1] / "policy" / model.name
     sums = {path.name: file_sum(path) for path in sorted(folder.glob("*")) if path.is_file()}
     commit = pinned(model.path, model.revision) if model.path else None
-    return {"name": model.name, "path": model.path, "files": sums, "commit": commit}
+    thinking = {} if model.thinking == "off" else {"thinking": model.thinking}
+    return {"name": model.name, "path": model.path, "files": sums, "commit": commit, **thinking}
 
 
 def _prepare(model: Model, out: Path) -> None:
