@@ -90,6 +90,14 @@ def make_parser() -> Parser:
     sub.add_argument("--suite", default="core", help="of conf/suite; default: core")
     sub.add_argument("--name", default="eval", help="of the run folder; default: eval")
 
+    about = "Say what Holdfast makes of a model: its template, ends, calls, thinking, path, memory and cost."
+    sub = command("models", models, about)
+    about = "pocket, smollm2, a folder or a hub id; also overrides, KEY=VALUE"
+    sub.add_argument("overrides", nargs="+", metavar="MODEL", help=about)
+    sub.add_argument("--suite", default="core", help="of conf/suite, whose cost is told; default: core")
+    sub.add_argument("--no-weights", action="store_true", help="read the tokenizer and config.json alone")
+    sub.add_argument("--config-dir", metavar="DIR", help="a folder of your own configs")
+
     about = "List environments and their arguments, or show how an episode of one opens, as a model sees it."
     sub = command("envs", envs, about)
     about = "a name of conf/env, or an id such as holdfast/Harmless-v1, then arguments, KEY=VALUE; or MODULE: to list"
@@ -153,6 +161,25 @@ def evaluate(options: argparse.Namespace) -> int:
         named = [f"model={model}"] if model in MODELS[:-1] else ["model=hub", f"model.path={quoted(model)}"]
         done.append(launch([*named, *asked, *overrides]))
     return _finish(done)
+
+
+def models(options: argparse.Namespace) -> int:
+    """`holdfast models`"""
+    from holdfast.config import MODELS
+    from holdfast.launch.hydra import composed
+    from holdfast.look.doctor import examined
+
+    overrides = [word for word in options.overrides if re.match(r"[+~]{0,2}[\w./@-]+=", word)]
+    asked = [word for word in options.overrides if word not in overrides]
+    if not asked:
+        raise ValueError("no model to examine: give pocket, smollm2, a folder or a hub id")
+    alone = ["init=none", "control=none", "format_control=null", "curriculum=[]", f"suite={options.suite}"]
+    for model in asked:
+        named = [f"model={model}"] if model in MODELS[:-1] else ["model=hub", f"model.path={quoted(model)}"]
+        (arm,) = composed([*named, *alone, *overrides], options.config_dir)
+        for line in examined(arm.model, arm.evals, weights=not options.no_weights):
+            print(line, flush=True)
+    return 0
 
 
 def power(options: argparse.Namespace) -> int:

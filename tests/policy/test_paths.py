@@ -12,10 +12,11 @@ from torch import Tensor
 from architectures import CONTEXT, MIXTURES, PLAIN, SHARED, VOCABULARY, WINDOW, made
 from holdfast.evals.divergence import divergences
 from holdfast.policy.checkpoint import load
-from holdfast.policy.paths import context_of, path_of
+from holdfast.policy.paths import path_of
 from holdfast.policy.render import Renderer
 from holdfast.policy.sampler import Sampler
 from holdfast.policy.scores import completion_scores
+from holdfast.policy.windows import context_length
 
 EVERY = [*SHARED, *PLAIN]
 LENGTHS = (3 * WINDOW, 5, 2 * WINDOW + 1)
@@ -113,7 +114,7 @@ def test_kl_and_training_passes_are_those_of_every_row_alone(name: str) -> None:
 @pytest.mark.parametrize("name", ["mistral", "gemma3_text", "qwen2_moe"])
 def test_a_window_bounds_no_prompt(name: str) -> None:
     # Measured fault: prompts beyond one layer's window were refused, and all of them where it is 0
-    assert context_of(made(name)) == CONTEXT
+    assert context_length(made(name).config) == CONTEXT
 
 
 def test_damaged_weights_are_told() -> None:

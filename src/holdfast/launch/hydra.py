@@ -92,6 +92,14 @@ def launch(
     )
 
 
+def composed(overrides: Sequence[str], config_dir: str | None = None) -> list[Arm]:
+    """The arms that a command stands for, checked; nothing is run. Raises ValueError in one line for what is wrong."""
+    arms: dict[str, tuple[Arm, Job, Mapping[str, Any]]] = {}
+    words = (["--config-dir", config_dir] if config_dir else []) + list(overrides)
+    _hydra(words, lambda cfg, given: check(cfg, given, arms))
+    return [arm for arm, *_ in arms.values()]
+
+
 def _hydra(words: Sequence[str], job: Callable[[DictConfig, Given], None]) -> None:
     """Let Hydra compose these words into configs, and call `job` with each and what was given for it."""
     before, several = sys.argv, swept(words)

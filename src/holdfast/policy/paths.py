@@ -21,9 +21,8 @@ from holdfast.policy.attention import Shared
 from holdfast.policy.plain import Plain
 from holdfast.policy.prefix import Prefixes
 from holdfast.policy.scores import Columns, language_model, outputs
+from holdfast.policy.windows import context_length, windows
 
-WINDOWS = ("sliding_window", "attention_chunk_size", "attention_window_size")
-"""Where configs say how far a layer sees."""
 BEYOND, CONTINUED = 16, 12
 """Tokens of a prompt beyond the widest window, and tokens decoded after it."""
 ROWS = 8
@@ -58,19 +57,6 @@ def path_of(model: PreTrainedModel) -> Path:
     return _FOUND[key]
 
 
-def context_of(model: PreTrainedModel) -> int:
-    """How many tokens fit: what the model was trained on, whatever window its layers have."""
-    config = model.config.get_text_config()
-    lengths = [getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len", "n_positions")]
-    return min([length for length in lengths if length], default=2**31)
-
-
-def windows_of(model: PreTrainedModel) -> list[int]:
-    """How far layers see that do not see everything."""
-    config = model.config.get_text_config()
-    return sorted({window for name in WINDOWS if (window := getattr(config, name, None))})
-
-
 def _try(model: PreTrainedModel) -> Path:
     was_training = model.training
     model.eval()
@@ -92,9 +78,9 @@ def _try(model: PreTrainedModel) -> Path:
 
 def _example(model: PreTrainedModel) -> tuple[list[list[int]], Tensor]:
     """Two prompts that reach beyond every window, where the context does, and what rows say after them."""
-    room = context_of(model) - CONTINUED
-    windows = [window for window in windows_of(model) if window < room]
-    longest = min(max(windows, default=0) + 2 * BEYOND, room)
+    room = context_length(model.config) - CONTINUED
+    within = [window for window in windows(model.config) if window < room]
+    longest = min(max(within, default=0) + 2 * BEYOND, room)
     source = torch.Generator().manual_seed(0)
     vocabulary = model.get_input_embeddings().weight.shape[0]
     lengths = [longest, max(longest - BEYOND + 5, 1)]

@@ -27,10 +27,11 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from holdfast.policy.attention import Shared
-from holdfast.policy.paths import context_of, path_of
+from holdfast.policy.paths import path_of
 from holdfast.policy.plain import Plain
 from holdfast.policy.prefix import Prefixes, Prompt
 from holdfast.policy.render import Renderer
+from holdfast.policy.windows import context_length
 
 StreamKey: TypeAlias = tuple[str | int, ...]
 Draw: TypeAlias = tuple[int, int]  # (prompt index, key index) as the caller numbers them
@@ -106,7 +107,7 @@ class Sampler:
         self.model, self.renderer = model, renderer
         self.max_new_tokens, self.temperature, self.batch_rows = max_new_tokens, temperature, batch_rows
         self.progress = progress
-        self.context = context_of(model)
+        self.context = context_length(model.config)
         self._room = max(ROOM, sum(p.nbytes for p in model.parameters()))
         self._prefixes = Prefixes(model, renderer.end_ids, self._room)
         self._ends = torch.tensor(sorted(renderer.end_ids), device=model.device)

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from holdfast.config import Model
 from holdfast.config.source import file_sum
-from holdfast.hub import pinned
+from holdfast.hub import in_one_line, pinned
 from holdfast.policy.checkpoint import load, load_tokenizer, quiet, save
 from holdfast.policy.template import SETTING
 
@@ -47,6 +47,12 @@ def tokenizer(model: Model) -> PreTrainedTokenizerBase:
     """The tokenizer of the model, without its weights. Raises what `prepare` does."""
     with _located(model) as (path, revision):
         return load_tokenizer(path, revision)
+
+
+def configuration(model: Model) -> PretrainedConfig:
+    """The config of the model, without its weights. Raises what `prepare` does."""
+    with _located(model) as (path, revision), in_one_line(f"{path}: has no config.json that can be read"):
+        return AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
 
 
 @contextmanager

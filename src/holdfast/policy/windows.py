@@ -1,0 +1,24 @@
+"""How far a model sees, as its config says. No torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+LENGTHS = ("max_position_embeddings", "max_seq_len", "n_positions")
+"""Where configs say how many tokens fit; there is no common name."""
+WINDOWS = ("sliding_window", "attention_chunk_size", "attention_window_size")
+"""Where they say how far a layer sees."""
+
+
+def context_length(config: Any) -> int:
+    """How many tokens fit: what the model was trained on, whatever window its layers have."""
+    text = config.get_text_config()
+    return min([length for name in LENGTHS if (length := getattr(text, name, None))], default=2**31)
+
+
+def windows(config: Any) -> list[int]:
+    """How far layers see that do not see everything, rising; empty where all do."""
+    text = config.get_text_config()
+    if getattr(text, "use_sliding_window", True) is False:
+        return []
+    return sorted({window for name in WINDOWS if (window := getattr(text, name, None))})
