@@ -62,10 +62,10 @@ MIXTURES = [name for name, config in (SHARED | PLAIN).items() if config.get("num
 """Mixtures of experts."""
 
 
-def made(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+def made(name: str, dtype: torch.dtype = torch.float32, **settings: Any) -> PreTrainedModel:
     """A model whose replies differ from one another: its matrices are three times as large as usual."""
     torch.manual_seed(0)
-    config = AutoConfig.for_model(name, **BASE | (SHARED | PLAIN)[name])
+    config = AutoConfig.for_model(name, **BASE | (SHARED | PLAIN)[name] | settings)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config).eval().to(dtype)
     if dtype == torch.float64 and name in MIXTURES:
         model.set_experts_implementation("eager")  # the default knows no float64

@@ -27,8 +27,8 @@ class Model:
     dtype: str = "float32"
     """What evals sample and KL is measured in, "float32" or "bfloat16"; training is in float32."""
     thinking: str = "off"
-    """Whether its chat template is told to think, at every stage alike: "off", "on", or "as_is" for the template's own
-    default. It is of no account to templates that know no such switch; one whose prompts open a thought always thinks."""
+    """Whether its chat template is told to think, at every stage alike: "off", "on", or "as_is" for its own default. It
+    is of no account to templates that know no such switch. One whose prompts open a thought always thinks."""
 
     def __post_init__(self) -> None:
         one_of("name", self.name, MODELS)

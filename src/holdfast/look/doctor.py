@@ -96,8 +96,9 @@ def _thinking(renderer: Any) -> str:
     setting = renderer.template.thinking
     if not renderer.family.opened:
         return setting
-    told = "and the prompt opens a thought, in which the reply begins"
-    return f"{setting}, {told}" if setting != "off" else f"cannot be switched off: every prompt opens {renderer.family.opened.strip()}"
+    if setting == "off":
+        return f"cannot be switched off: every prompt opens {renderer.family.opened.strip()}"
+    return f"{setting}, and the prompt opens a thought, in which the reply begins"
 
 
 def _hello() -> Observation:
@@ -138,7 +139,7 @@ def _tried(model: Model) -> dict[str, str]:
         "weights": f"{size:,} ({str(weights.dtype).removeprefix('torch.')})",
         "sampling": shared if not path.why else f"by its own cache, prompt by prompt: {path.why}",
         "training and KL": scored,
-        "memory": f"{size * HELD[model.dtype] / GIB:.2f} GiB held, {size * TRAINED / GIB:.2f} GiB and activations to train",
+        "memory": f"{size * HELD[model.dtype] / GIB:.2f} GiB; to train {size * TRAINED / GIB:.2f} GiB and activations",
     }
 
 
