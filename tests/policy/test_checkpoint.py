@@ -251,6 +251,16 @@ def test_a_checkpoint_keeps_how_it_thinks(checkpoint: Path, tmp_path: Path) -> N
     assert Checkpoint.read(checkpoint).renderer.template.thinking == "off"
 
 
+def test_a_temperature_without_do_sample_can_be_saved(checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoint, folder)
+    plain = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps({**plain, "temperature": 0.6, "top_p": 0.9}))
+    prepare(Model(name="hub", path=str(folder)), tmp_path / "start")
+    read = load(tmp_path / "start")[0].generation_config
+    assert (read.temperature, read.top_p, read.do_sample) == (0.6, 0.9, True)
+
+
 def test_a_reply_ends_where_the_generation_config_says_too(checkpoint: Path, tmp_path: Path) -> None:
     # Measured fault: what a model wrote after its <|endoftext|> or <|eom_id|> was judged and trained on
     model, tokenizer = load(checkpoint)

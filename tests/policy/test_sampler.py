@@ -194,6 +194,23 @@ def test_tokens_come_as_often_as_their_probability_says(renderer: Renderer, temp
     assert stats.chisquare(observed, expected).pvalue > 0.01
 
 
+@pytest.mark.parametrize(
+    ("settings", "kept"), [({"top_k": 3}, 3), ({"top_p": 0.05}, None), ({"top_k": 3, "top_p": 1e-4}, 1)]
+)
+def test_only_the_likeliest_tokens_are_drawn_and_log_probabilities_are_of_what_is_drawn_from(
+    renderer: Renderer, settings: dict[str, Any], kept: int | None
+) -> None:
+    model, [prompt] = network(), prompts((20,))
+    logits = model(torch.tensor([prompt])).logits[0, -1].double()
+    shares, order = logits.softmax(-1).sort(descending=True)
+    size = kept or int((shares.cumsum(-1) < 0.05).sum()) + 1
+    expected = dict(zip(order[:size].tolist(), (shares[:size] / shares[:size].sum()).log().tolist(), strict=True))
+    (drawn,) = Sampler(model, renderer, max_new_tokens=1, **settings).sample([prompt], [[("t", n) for n in range(400)]])
+    assert {reply.ids[0] for reply in drawn} == set(expected)
+    for reply in drawn:
+        assert reply.logprobs[0] == pytest.approx(expected[reply.ids[0]], abs=1e-5)
+
+
 def test_replies_end_at_an_end_token_or_are_cut(renderer: Renderer) -> None:
     replies = [r for row in Sampler(network(), renderer, max_new_tokens=12).sample(prompts(), keys(5, 8)) for r in row]
     assert {reply.finish for reply in replies} == {"stop", "length"}
@@ -324,6 +341,8 @@ def test_a_prompt_must_fit_with_the_reply(renderer: Renderer) -> None:
         ({"temperature": -0.1}, "temperature must be 0 or more, not -0.1"),
         ({"temperature": math.nan}, "temperature must be 0 or more, not nan"),
         ({"batch_rows": 0}, "batch_rows must be 1 or more, not 0"),
+        ({"top_k": -1}, "top_k must be 0 or more, not -1"),
+        ({"top_p": 0.0}, "top_p must be above 0 and 1 at most, not 0.0"),
     ],
 )
 def test_settings_out_of_range_are_refused(renderer: Renderer, settings: dict[str, Any], message: str) -> None:

@@ -36,6 +36,10 @@ class Behaviour:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of the environment, but for its split."""
     temperature: float = 1.0
+    top_k: int = 0
+    """Draw from as many of the likeliest tokens only; 0 for all."""
+    top_p: float = 1.0
+    """Draw from the fewest of the likeliest tokens that have this much of the probability."""
     max_turns: int = 8
     """Replies to an episode."""
     second: Mapping[str, Any] | None = None
@@ -48,6 +52,8 @@ class Behaviour:
             at_least(key, getattr(self, key), 1)
         within("scenarios * samples", self.scenarios * self.samples, 1, MOST_EPISODES)
         at_least("temperature", self.temperature, 0)
+        at_least("top_k", self.top_k, 0)
+        within("top_p", self.top_p, 1e-6, 1)
         if "split" in self.kwargs:
             raise ValueError("kwargs must not hold split: evals always use the eval split")
 
@@ -74,7 +80,7 @@ class Behaviour:
     @property
     def identity(self) -> dict[str, Any]:
         """What its records depend on, for the keys of stages."""
-        keys = ("name", "scenarios", "samples", "max_new_tokens", "temperature", "max_turns")
+        keys = ("name", "scenarios", "samples", "max_new_tokens", "temperature", "top_k", "top_p", "max_turns")
         return {"method": self.method, **{key: getattr(self, key) for key in keys}, **self.environment.identity}
 
     @cached_property

@@ -37,6 +37,8 @@ def run(cfg: Behaviour, checkpoint: Checkpoint, seed: int) -> tuple[list[Record]
         checkpoint.renderer,
         max_new_tokens=cfg.max_new_tokens,
         temperature=cfg.temperature,
+        top_k=cfg.top_k,
+        top_p=cfg.top_p,
         batch_rows=128,
         progress=sys.stderr.isatty(),
     )
@@ -48,8 +50,7 @@ def run(cfg: Behaviour, checkpoint: Checkpoint, seed: int) -> tuple[list[Record]
 
 def _record(name: str, episode: Episode, weights: str) -> Record:
     finish = tuple(reply.finish for reply in episode.replies)
-    texts = [reply.text for reply in episode.replies]
-    score, reason, measures = judged(episode.outcome, texts, finish, _UNFINISHED.get(episode.ended, ""))
+    score, reason, measures = judged(episode.outcome, episode.said, finish, _UNFINISHED.get(episode.ended, ""))
     return Record(
         eval=name,
         family=episode.family,

@@ -18,7 +18,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as hf_logging
 
 from holdfast.config.source import file_sum
@@ -103,8 +109,19 @@ def save(
 ) -> None:
     """Write a checkpoint folder that `load` reads. `weights` are written instead of the model's own, if given."""
     with quiet():
+        _settle(model.generation_config)
         model.save_pretrained(path, state_dict=weights)
         tokenizer.save_pretrained(path)
+
+
+def _settle(config: GenerationConfig | None) -> None:
+    """Published models name a temperature and forget `do_sample`: transformers reads that and will not write it."""
+    if config is None:
+        return
+    try:
+        config.validate(strict=True)
+    except ValueError:
+        config.do_sample = True
 
 
 def fingerprint(folder: Path, sums: Mapping[str, str] | None = None) -> str:

@@ -26,9 +26,10 @@ from holdfast.policy.sampler import Sample, Sampler
 class Episode:
     """One finished episode. Sequences "by turn" have one entry per reply.
 
-    `messages` is the whole chat, `tools` what the model was last offered. `prompts` holds the ids seen before each
-    reply, each beginning with the one before and its reply's ids. `ended` is "outcome", or why there is none: "turns"
-    for too many, "context" where the next prompt would not fit, "environment" where it ended without saying.
+    `messages` is the whole chat, `tools` what the model was last offered. `said` is each reply as the environment was
+    told it. `prompts` holds the ids seen before each reply, each beginning with the one before and its reply's ids.
+    `ended` is "outcome", or why there is none: "turns" for too many, "context" where the next prompt would not fit,
+    "environment" where it ended without saying.
     """
 
     env: Environment
@@ -39,6 +40,7 @@ class Episode:
     tools: tuple[ToolSpec, ...]
     prompts: tuple[tuple[int, ...], ...]
     replies: tuple[Sample, ...]
+    said: tuple[str, ...]
     rewards: tuple[float, ...]
     components: tuple[Mapping[str, float], ...]
     outcome: Outcome | None
@@ -147,6 +149,7 @@ class _Game:
     prompt: list[int] = field(default_factory=list)
     prompts: list[tuple[int, ...]] = field(default_factory=list)
     replies: list[Sample] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
     components: list[Mapping[str, float]] = field(default_factory=list)
     outcome: Outcome | None = None
@@ -168,6 +171,7 @@ class _Game:
     def step(self, reply: Sample, action: Said, sampler: Sampler) -> None:
         self.prompts.append(tuple(self.prompt))
         self.replies.append(reply)
+        self.said.append(action)
         self.observation, reward, terminated, truncated, info = self.env.step(action)
         self.rewards.append(float(reward))
         self.components.append(info["components"])
@@ -191,6 +195,7 @@ class _Game:
             tools=self.observation.tools,
             prompts=tuple(self.prompts),
             replies=tuple(self.replies),
+            said=tuple(map(str, self.said)),
             rewards=tuple(self.rewards),
             components=tuple(self.components),
             outcome=self.outcome,

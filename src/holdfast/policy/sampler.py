@@ -51,7 +51,7 @@ class Sample:
 
     `ids` are the sampled tokens, with the end-of-turn token if one was produced; `text` is what they say without it.
     `finish` is "stop" where the reply ended itself, "length" where it was cut. `logprobs` has a natural logarithm per
-    id, under the distribution sampled from (temperature applied; at temperature 0 the model's own).
+    id, under the distribution sampled from (temperature, top_k and top_p applied; at temperature 0 the model's own).
     """
 
     ids: tuple[int, ...]
@@ -84,6 +84,8 @@ class Sampler:
         renderer: says which tokens end a turn, and decodes.
         max_new_tokens: 1 or more; a reply that has not ended by then is cut.
         temperature: 0 or more; 0 takes the likeliest token and draws nothing.
+        top_k: draw from as many of the likeliest tokens only; 0 for all.
+        top_p: draw from the fewest of the likeliest tokens that have this much of the probability; above 0, 1 for all.
         batch_rows: how many samples decode together at most.
         progress: draw a progress bar with the time left on standard error.
     """
@@ -95,6 +97,8 @@ class Sampler:
         *,
         max_new_tokens: int,
         temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
         batch_rows: int = 128,
         progress: bool = False,
     ) -> None:
@@ -102,11 +106,15 @@ class Sampler:
             raise ValueError(f"max_new_tokens must be 1 or more, not {max_new_tokens}")
         if not 0 <= temperature < float("inf"):
             raise ValueError(f"temperature must be 0 or more, not {temperature}")
+        if top_k < 0:
+            raise ValueError(f"top_k must be 0 or more, not {top_k}")
+        if not 0 < top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and 1 at most, not {top_p}")
         if batch_rows < 1:
             raise ValueError(f"batch_rows must be 1 or more, not {batch_rows}")
         self.model, self.renderer = model, renderer
         self.max_new_tokens, self.temperature, self.batch_rows = max_new_tokens, temperature, batch_rows
-        self.progress = progress
+        self.top_k, self.top_p, self.progress = top_k, top_p, progress
         self.context = context_length(model.config)
         self._room = max(ROOM, sum(p.nbytes for p in model.parameters()))
         self._prefixes = Prefixes(model, renderer.end_ids, self._room)
@@ -238,7 +246,7 @@ class Sampler:
         """A token per row, where the cumulative distribution passes the row's own number, and its log-probability."""
         logps_RV = logits_RV.float()
         if self.temperature > 0:
-            logps_RV = (logps_RV / self.temperature).log_softmax(-1)
+            logps_RV = self._likeliest(logps_RV / self.temperature).log_softmax(-1)
             cumulative_RV = logps_RV.exp().cumsum(-1, dtype=torch.float64)
             # Scaled to the actual sum, so that no draw falls past the last token that has any probability.
             targets_R1 = draws_R[:, None] * cumulative_RV[:, -1:]
@@ -248,6 +256,19 @@ class Sampler:
             tokens_R = logps_RV.argmax(-1)
             logps_RV = logps_RV.log_softmax(-1)
         return tokens_R, logps_RV.gather(-1, tokens_R[:, None])[:, 0]
+
+    def _likeliest(self, logits_RV: Tensor) -> Tensor:
+        """The logits without those of tokens that are not to be drawn."""
+        if 0 < self.top_k < logits_RV.shape[-1]:
+            least_R1 = logits_RV.topk(self.top_k).values[:, -1:]
+            logits_RV = logits_RV.masked_fill(logits_RV < least_R1, -torch.inf)
+        if self.top_p < 1:
+            sorted_RV, order_RV = torch.sort(logits_RV, dim=-1, descending=True, stable=True)
+            shares_RV = sorted_RV.softmax(-1)
+            before_RV = shares_RV.cumsum(-1) - shares_RV
+            gone_RV = torch.zeros_like(order_RV, dtype=torch.bool).scatter(-1, order_RV, before_RV >= self.top_p)
+            logits_RV = logits_RV.masked_fill(gone_RV, -torch.inf)
+        return logits_RV
 
     def _finished(self, ids: list[int], logprobs: list[float], ended: bool) -> Sample:
         text = self.renderer.decode(ids[:-1] if ended else ids)
