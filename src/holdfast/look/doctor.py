@@ -39,11 +39,11 @@ def examined(model: Model, evals: Sequence[Eval] = (), *, weights: bool = True) 
 
     Raises ValueError in one line for a model that cannot be used.
     """
-    from holdfast.policy.render import Renderer
-    from holdfast.policy.sources import configuration, tokenizer
+    from holdfast.policy.sources import configuration
+    from holdfast.policy.sources import renderer as made
 
+    renderer = made(model)
     config = configuration(model)
-    renderer = Renderer(tokenizer(model))
     yield title(model.label)
     yield from _rows({**_identity(config), **_template(renderer)})
     warnings = list(_warnings(renderer))

@@ -77,10 +77,9 @@ def opening(mixture: Environment | Mixture, seed: int, model: str = "pocket") ->
         yield from map(_signature, observation.tools)
         yield from map(_said, observation.messages)
         return
-    from holdfast.policy.render import Renderer
-    from holdfast.policy.sources import tokenizer
+    from holdfast.policy.sources import renderer as made
 
-    renderer = Renderer(tokenizer(Model(name=model) if model in MODELS[:-1] else Model(name="hub", path=model)))
+    renderer = made(Model(name=model) if model in MODELS[:-1] else Model(name="hub", path=model))
     ids = renderer.prompt_ids(observation)
     yield title(f"\n--- what {model} sees: {len(ids)} tokens ---")
     yield renderer.decode(ids)

@@ -10,7 +10,7 @@ makes one out of any kind of model, and everything downstream sees only such fol
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +69,13 @@ def load(
 
 def renderer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Renderer:
     """The renderer of a model, whose replies end where its generation_config says, too."""
-    ends = model.generation_config.eos_token_id if model.generation_config else None
-    return Renderer(tokenizer, ends=[ends] if isinstance(ends, int) else ends or ())
+    return Renderer(tokenizer, ends=ends_of(model.generation_config))
+
+
+def ends_of(config: GenerationConfig | None) -> Sequence[int]:
+    """The tokens that end a reply by a generation_config."""
+    ends = config.eos_token_id if config else None
+    return [ends] if isinstance(ends, int) else ends or ()
 
 
 def load_tokenizer(path: Path | str, revision: str | None = None) -> PreTrainedTokenizerBase:

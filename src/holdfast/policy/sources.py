@@ -18,12 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+)
 
 from holdfast.config import Model
 from holdfast.config.source import file_sum
 from holdfast.hub import in_one_line, pinned
-from holdfast.policy.checkpoint import load, load_tokenizer, quiet, save
+from holdfast.policy.checkpoint import ends_of, load, load_tokenizer, quiet, save
+from holdfast.policy.render import Renderer
 from holdfast.policy.template import SETTING
 
 
@@ -38,15 +46,25 @@ def prepare(model: Model, out: Path) -> None:
     """
     with _located(model) as (path, revision):
         weights, tokenizer = load(path, "auto", revision)
-        if model.thinking != "off":
-            tokenizer.init_kwargs[SETTING] = model.thinking  # saved with the tokenizer, and so in every later stage
-        save(weights, tokenizer, out)
+        save(weights, _set(tokenizer, model), out)
 
 
-def tokenizer(model: Model) -> PreTrainedTokenizerBase:
-    """The tokenizer of the model, without its weights. Raises what `prepare` does."""
+def renderer(model: Model) -> Renderer:
+    """The renderer of the model, for which its weights are not read. Raises what `prepare` does."""
     with _located(model) as (path, revision):
-        return load_tokenizer(path, revision)
+        tokenizer = _set(load_tokenizer(path, revision), model)
+        try:
+            generation = GenerationConfig.from_pretrained(path, revision=revision)
+        except OSError:  # there need not be one
+            generation = None
+        return Renderer(tokenizer, ends=ends_of(generation))
+
+
+def _set(tokenizer: PreTrainedTokenizerBase, model: Model) -> PreTrainedTokenizerBase:
+    """The setting of the model is saved with its tokenizer, and so in every later stage."""
+    if model.thinking != "off":
+        tokenizer.init_kwargs[SETTING] = model.thinking
+    return tokenizer
 
 
 def configuration(model: Model) -> PretrainedConfig:
