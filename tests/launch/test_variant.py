@@ -117,3 +117,12 @@ def test_the_keys_of_a_study_s_sweep_are_swept(tmp_path: Path) -> None:
     assert names(tmp_path, "--config-dir", str(own.parent), "+study=mine") == [
         f"{ARM}-lr={lr}-steps={steps}-s0" for steps in (1, 2) for lr in ("1e-4", "1e-5")
     ]
+
+
+def test_sampling_is_that_of_every_eval_and_no_part_of_a_name(tmp_path: Path) -> None:
+    alone = ("init=none", "control=none", "format_control=null")
+    (plain,) = arms_of(tmp_path, *alone)
+    (arm,) = arms_of(tmp_path, *alone, "sampling.top_p=0.9", "sampling.top_k=20")
+    assert {(row.temperature, row.top_k, row.top_p) for row in plain.evals} == {(1.0, 0, 1.0)}
+    assert {(row.temperature, row.top_k, row.top_p) for row in arm.evals} == {(1.0, 20, 0.9)}
+    assert arm.name == plain.name

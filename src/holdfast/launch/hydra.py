@@ -33,7 +33,7 @@ from holdfast.launch.variant import Given, swept, variant
 from holdfast.study.folder import ArmFolder, StudyFolder
 
 T = TypeVar("T")
-_MATERIAL = ("env", "judge", "algo", "steps", "budget")  # what stages and installs are put together from
+_MATERIAL = ("env", "judge", "algo", "steps", "budget", "sampling")  # what stages and installs are put together from
 
 
 @dataclass(frozen=True)

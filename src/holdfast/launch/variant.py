@@ -25,7 +25,7 @@ from omegaconf import Container, DictConfig, OmegaConf
 
 _ELSEWHERE = (
     "name", "runs", "launch", "report_to",  # no part of the arm
-    "study", "suite", "evals", "margins", "kl", "budget.evals", "budget.kl",  # shared by the study's arms
+    "study", "suite", "evals", "margins", "kl", "budget.evals", "budget.kl", "sampling",  # shared by the study's arms
     "control", "format_control",  # these as well
     "seed",  # the end of the name
 )  # fmt: skip
