@@ -38,6 +38,8 @@ class Behaviour:
     temperature: float = 1.0
     max_turns: int = 8
     """Replies to an episode."""
+    max_raised: float = 0.1
+    """Error where the environment raises in more than this share of the episodes, 0 to 1. Else they are unscored."""
     second: Mapping[str, Any] | None = None
     """Another judge, as an environment's argument `judge` describes one, who scores the same transcripts."""
 
@@ -48,6 +50,7 @@ class Behaviour:
             at_least(key, getattr(self, key), 1)
         within("scenarios * samples", self.scenarios * self.samples, 1, MOST_EPISODES)
         at_least("temperature", self.temperature, 0)
+        within("max_raised", self.max_raised, 0, 1)
         if "split" in self.kwargs:
             raise ValueError("kwargs must not hold split: evals always use the eval split")
 

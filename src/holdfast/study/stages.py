@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VERSIONS = {"model": 1, "corpus": 1, "install": 3, "grpo": 3, "ppo": 2, "eval": 4, "kl": 3}
+VERSIONS = {"model": 1, "corpus": 1, "install": 3, "grpo": 4, "ppo": 3, "eval": 4, "kl": 3}
 """Raised when what a kind of stage computes changes, so that nothing older code made is taken for it."""
 Make = Callable[[Path], None]
 
