@@ -8,12 +8,12 @@ metrics.jsonl has a line for every step since the stage's start, those of earlie
 - reward, reward_std; component/NAME for each reward component: means over episodes.
 - zero_variance: share of groups whose rewards are all alike; resampled: how many were replaced.
 - raised: share of episodes in which the environment raised, of all that were played, those of replaced groups too. Such
-  episodes take no part in the loss, and in no other figure: zero_variance looks at the others of a group.
+  episodes take no part in the loss, nor in a mean over episodes or tokens; zero_variance is of the others in a group.
 - length: sampled tokens per episode; turns: replies per episode; truncated: share of replies cut short.
 - entropy: nats a token; kl_estimate: KL to the stage's start before the update, nats a token, of an episode of each group.
 - loss; grad_norm: before clipping at 1; clip: share of tokens whose ratio was clipped; lr.
 - policy_loss, value_loss, explained_variance: PPO's.
-- tokens_per_second: sampled, over the whole step.
+- tokens_per_second: sampled, over the whole step, those of episodes that raised too.
 - seconds_PART: rollout (sampling), reward (environments and judges), score (passes without gradient, such as that of
   the critic or of the start), forward, backward, update (all else: mostly AdamW).
 """
