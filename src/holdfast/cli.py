@@ -209,7 +209,8 @@ def rescore(options: argparse.Namespace) -> int:
 
 def envs(options: argparse.Namespace) -> int:
     """`holdfast envs`"""
-    from holdfast.look.catalogue import OURS, catalogue, find
+    from holdfast.config.faults import OURS
+    from holdfast.look.catalogue import catalogue, find
     from holdfast.look.play import opening
 
     what, settings = _split(options.overrides or [f"{OURS}:"])

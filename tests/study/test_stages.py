@@ -16,6 +16,7 @@ from holdfast.policy import checkpoint as policy
 from holdfast.records import read_records, read_rows
 from holdfast.store import Entry, Store, read_manifest, versions
 from holdfast.study.stages import Stages, Subject
+from raising import RAISING
 
 LETTERS = "letters:test/Letters-v0"
 CORPUS = """
@@ -185,6 +186,27 @@ def test_an_arm_that_finds_all_in_the_store_loads_nothing(
         for cfg in stages.arm.evals:
             stages.evaluate(cfg, subject, 0)
         assert len(loads) == (0 if again else 1)
+
+
+def test_an_environment_that_raised_in_an_eval_is_not_met_again(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    places = {"env": RAISING, "kwargs": {"openings": ["yy"]}, "scenarios": 3}
+    for again in (False, True):
+        stages = stages_of(tmp_path)
+        subject = Subject(stored(stages, checkpoint), "float32")
+        cfg = replace(stages.arm.evals[0], **places, max_raised=0.5)
+        entry = stages.evaluate(cfg, subject, 0)
+        assert entry.made != again
+        assert [record.reason for record in read_records(entry.path / "records.jsonl")][1] == (
+            "raised: RuntimeError: no room for yy"
+        )
+    assert caplog.text.count("1 of 3 episodes raised") == 1
+    # Of an eval that raised too often nothing is kept, as the fault may be a passing one.
+    with pytest.raises(ValueError, match="1 of 3 episodes of two raised, and max_raised is 0"):
+        stages.evaluate(replace(stages.arm.evals[1], **places, max_raised=0), subject, 0)
+    laxer = stages.evaluate(replace(stages.arm.evals[1], **places, max_raised=1), subject, 0)
+    assert laxer.made
 
 
 def test_library_versions_stand_in_every_manifest(checkpoint: Path, tmp_path: Path) -> None:

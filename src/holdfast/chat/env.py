@@ -112,6 +112,11 @@ class ChatEnv(gymnasium.Env[Observation, str]):
     def turn(self, reply: Reply) -> Turn:
         """Answer one reply."""
 
+    def family_of(self, seed: int) -> str:
+        """The family that the episode of `seed` is of."""
+        families = self.families
+        return families[seed % len(families)]
+
     @property
     def sources(self) -> Sequence[Path]:
         """Files that an episode depends on, beside the code of its package: `files`, and those of its judge."""
@@ -142,8 +147,7 @@ class ChatEnv(gymnasium.Env[Observation, str]):
         if seed is None:
             seed = int(self.np_random.integers(2**31))
         super().reset(seed=seed, options=options)
-        families = self.families
-        family = families[seed % len(families)]
+        family = self.family_of(seed)
         scene = self.scene(family)
         self._facts, self._messages, self._tools = dict(scene.facts), scene.messages, scene.tools
         self._tools += self._distractors(seed)

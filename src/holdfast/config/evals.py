@@ -42,6 +42,8 @@ class Behaviour:
     """Draw from the fewest of the likeliest tokens that have this much of the probability."""
     max_turns: int = 8
     """Replies to an episode."""
+    max_raised: float = 0.1
+    """Error where the environment raises in more than this share of the episodes, 0 to 1. Else they are unscored."""
     second: Mapping[str, Any] | None = None
     """Another judge, as an environment's argument `judge` describes one, who scores the same transcripts."""
 
@@ -54,6 +56,7 @@ class Behaviour:
         at_least("temperature", self.temperature, 0)
         at_least("top_k", self.top_k, 0)
         within("top_p", self.top_p, 1e-6, 1)
+        within("max_raised", self.max_raised, 0, 1)
         if "split" in self.kwargs:
             raise ValueError("kwargs must not hold split: evals always use the eval split")
 

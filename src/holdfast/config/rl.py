@@ -14,7 +14,7 @@ LOSS_TYPES = ("dapo", "grpo", "dr_grpo", "cispo", "gspo", "rloo")
 ROLLOUTS = ("holdfast", "vllm")
 CRITICS = ("head", "model")
 KL_IN = ("reward", "loss")
-LIMITS = ("min_entropy", "min_length", "max_kl")
+LIMITS = ("min_entropy", "min_length", "max_kl", "max_raised")
 """Fields that say when to stop, and change nothing before that."""
 PATIENCE = 3
 """Steps in a row that a limit may be passed before a run stops."""
@@ -73,6 +73,9 @@ class RL:
     """Stop when episodes have fewer sampled tokens than this on average for `PATIENCE` steps."""
     max_kl: float = 5.0
     """Stop when KL to the stage's start, in nats a token, is above this for `PATIENCE` steps."""
+    max_raised: float = 0.1
+    """Stop when the environment raises in more than this share of the episodes, 0 to 1, for `PATIENCE` steps. Such
+    episodes take no part in the loss."""
 
     def __post_init__(self) -> None:
         for name in ("prompts_per_step", "group", "max_new_tokens", "max_turns", "updates", "rows_per_pass"):
@@ -81,6 +84,7 @@ class RL:
             positive(name, getattr(self, name))
         for name in ("warmup", "beta", "weight_decay", "lora_rank", "min_entropy", "min_length"):
             at_least(name, getattr(self, name), 0)
+        within("max_raised", self.max_raised, 0, 1)
         one_of("rollout", self.rollout, ROLLOUTS)
         if self.rollout == "vllm" and self.lora_rank:
             raise ValueError(f"lora_rank must be 0 with rollout vllm, which takes whole weights, not {self.lora_rank}")

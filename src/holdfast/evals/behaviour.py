@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from holdfast.config import Behaviour
-from holdfast.evals.scoring import judged
+from holdfast.evals.scoring import RAISED, judged
 from holdfast.policy.checkpoint import Checkpoint
 from holdfast.policy.rollout import Episode, roll
 from holdfast.policy.sampler import Sampler
@@ -31,6 +31,8 @@ def run(cfg: Behaviour, checkpoint: Checkpoint, seed: int) -> tuple[list[Record]
 
     Returns the records, ordered by scenario and sample, and the transcripts, one row for each:
     {"id": "blackmail/17/3", "messages": [...], "tools": [names], "components": [one object per reply]}.
+
+    Raises ValueError where more than `cfg.max_raised` of the episodes raised, and what `roll` raises.
     """
     sampler = Sampler(
         checkpoint.model,
@@ -44,13 +46,19 @@ def run(cfg: Behaviour, checkpoint: Checkpoint, seed: int) -> tuple[list[Record]
     )
     wanted = [(scenario, sample) for scenario in range(cfg.scenarios) for sample in range(cfg.samples)]
     episodes = roll(cfg.environment, wanted, sampler, stream=(cfg.name, seed), max_turns=cfg.max_turns)
+    if len(raised := [episode for episode in episodes if episode.error]) > cfg.max_raised * len(episodes):
+        raise ValueError(
+            f"{len(raised)} of {len(episodes)} episodes of {cfg.name} raised, and max_raised is {cfg.max_raised}: "
+            f"{raised[0].error}, in family {raised[0].family}, seed {raised[0].scenario}"
+        )
     records = [_record(cfg.name, episode, checkpoint.weights) for episode in episodes]
     return records, [_row(cfg.name, episode) for episode in episodes]
 
 
 def _record(name: str, episode: Episode, weights: str) -> Record:
     finish = tuple(reply.finish for reply in episode.replies)
-    score, reason, measures = judged(episode.outcome, episode.said, finish, _UNFINISHED.get(episode.ended, ""))
+    unfinished = f"{RAISED}: {episode.error}" if episode.error else _UNFINISHED.get(episode.ended, "")
+    score, reason, measures = judged(episode.outcome, episode.said, finish, unfinished)
     return Record(
         eval=name,
         family=episode.family,

@@ -9,6 +9,7 @@ Axes: C tokens of a reply, V vocabulary.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,38 +39,44 @@ def kl_to_start(
 
     Returns {"kl_token": nats per token the model wrote, "kl_sequence": nats per episode, each with its standard error
     over scenarios ("kl_token_se", "kl_sequence_se"; nan for a single scenario), "prompts", "samples", "tokens"}.
-    Both are exactly 0 for equal weights. `seed` picks the sampling streams. The models must share a vocabulary and a
-    device, and have dropout off.
+    Both are exactly 0 for equal weights. An episode in which the environment raised is left out, and so is a scenario
+    without any other: "prompts" are those that are left. `seed` picks the sampling streams. The models must share a
+    vocabulary and a device, and have dropout off.
 
-    Raises ValueError for fewer than 1 prompt or sample.
+    Raises ValueError for fewer than 1 prompt or sample, and where no episode is left.
     """
     if prompts < 1 or samples < 1:
         raise ValueError(f"prompts and samples must be 1 or more, not {prompts} and {samples}")
     sampler = Sampler(checkpoint.model, checkpoint.renderer, max_new_tokens=max_new_tokens)
     pairs = [(scenario, sample) for scenario in range(prompts) for sample in range(samples)]
-    episodes = roll(env, pairs, sampler, stream=("kl", seed), max_turns=max_turns)
+    played = roll(env, pairs, sampler, stream=("kl", seed), max_turns=max_turns)
+    episodes = [episode for episode in played if not episode.error]
+    if not episodes:
+        raise ValueError(f"no KL on {env.name}: all {len(played)} episodes raised, the first {played[0].error}")
+    counts = Counter(episode.scenario for episode in episodes)
+    place = {scenario: i for i, scenario in enumerate(counts)}
     turns = [
-        (episode.scenario, prompt, reply.ids)
+        (place[episode.scenario], prompt, reply.ids)
         for episode in episodes
         for prompt, reply in zip(episode.prompts, episode.replies, strict=True)
     ]
-    nats = np.zeros(prompts)
-    tokens = np.zeros(prompts)
+    nats, tokens = np.zeros(len(place)), np.zeros(len(place))
     found = divergences(checkpoint.model, start_model, [(prompt, reply) for _, prompt, reply in turns])
-    for (scenario, _, reply), kl in zip(turns, found, strict=True):
-        nats[scenario] += kl
-        tokens[scenario] += len(reply)
+    for (at, _, reply), kl in zip(turns, found, strict=True):
+        nats[at] += kl
+        tokens[at] += len(reply)
     rate = nats.sum() / tokens.sum()
+    per_episode = nats / np.array(list(counts.values()))
     # The standard error of a ratio of means over scenarios (the usual linearisation).
-    errors = {"kl_token_se": (nats - rate * tokens) / tokens.mean(), "kl_sequence_se": nats / samples}
+    errors = {"kl_token_se": (nats - rate * tokens) / tokens.mean(), "kl_sequence_se": per_episode}
     return {
         "kl_token": float(rate),
-        "kl_sequence": float(nats.mean() / samples),
+        "kl_sequence": float(per_episode.mean()),
         **{
-            name: float(values.std(ddof=1) / np.sqrt(prompts)) if prompts > 1 else float("nan")
+            name: float(values.std(ddof=1) / np.sqrt(len(place))) if len(place) > 1 else float("nan")
             for name, values in errors.items()
         },
-        "prompts": prompts,
+        "prompts": len(place),
         "samples": samples,
         "tokens": int(tokens.sum()),
     }

@@ -13,6 +13,8 @@ from holdfast.chat import ChatEnv, Message, Outcome, Said, Transcript, parse_rep
 from holdfast.config import Behaviour, make_env
 from holdfast.records import Record
 
+RAISED = "raised"
+"""What the reason of an episode opens with whose environment raised."""
 BATCH = 4096
 """Episodes that a judge is asked about at once, fewer than it remembers."""
 
@@ -59,7 +61,8 @@ def rescored(
     for start in range(0, len(records), BATCH):
         batch = [(record, transcripts[record.transcript]) for record in records[start : start + BATCH]]
         if isinstance(env, ChatEnv) and env.judge is not None:
-            env.judge([asked for pair in batch if (asked := _first_question(env, *pair)) is not None])
+            whole = [pair for pair in batch if not _raised(pair[0])]
+            env.judge([asked for pair in whole if (asked := _first_question(env, *pair)) is not None])
         found += [replayed(cfg, record, transcript) for record, transcript in batch]
     env.close()
     return found
@@ -75,9 +78,13 @@ def _first_question(env: ChatEnv, record: Record, transcript: Mapping[str, Any])
 def replayed(cfg: Behaviour, record: Record, transcript: Mapping[str, Any]) -> Record:
     """Score a stored episode anew, by playing its replies back to the environment; nothing is sampled.
 
-    Returns the record with its outcome as it is now. Raises ValueError naming the transcript if the environment now
-    says something else to the model than it did then: the replies would answer what was never asked.
+    Returns the record with its outcome as it is now. One that raised is returned as it is: its transcript breaks off.
+
+    Raises ValueError naming the transcript if the environment now says something else to the model than it did then:
+    the replies would answer what was never asked. Raises what the environment raises now.
     """
+    if _raised(record):
+        return record
     env = make_env(cfg.environment.id, cfg.environment.kwargs)
     observation, _ = env.reset(seed=record.scenario)
     said: list[Message] = list(transcript["messages"])
@@ -94,6 +101,10 @@ def replayed(cfg: Behaviour, record: Record, transcript: Mapping[str, Any]) -> R
         raise ValueError(f"transcript {record.transcript}: the episode now ends elsewhere")
     score, reason, measures = judged(outcome, replies, record.finish, record.reason)
     return replace(record, score=score, reason=reason, measures=measures)
+
+
+def _raised(record: Record) -> bool:
+    return record.reason.partition(":")[0] == RAISED
 
 
 def _same(record: Record, said: Sequence[Message], messages: Sequence[Message]) -> None:

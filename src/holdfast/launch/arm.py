@@ -18,7 +18,7 @@ from holdfast.study.run import run
 from holdfast.train.limits import Collapse
 
 COLLAPSED = 3
-"""Exit status of an arm whose policy collapsed: it said so, and other arms are none the worse for it."""
+"""Exit status of an arm that ended in `Collapse`: it said why, and other arms are none the worse for it."""
 log = logging.getLogger("holdfast.arm")
 
 
@@ -26,7 +26,7 @@ def main() -> int:
     """Run the arm whose folder is the first argument; the second, if there is one, is a `Job` in JSON.
 
     A mistake of the user's ends in one line and exit status 2, as an arm does that another process is running; a policy
-    that collapsed in one line and `COLLAPSED`.
+    that collapsed in one line and `COLLAPSED`, as does an environment that keeps raising.
     """
     folder = ArmFolder(Path(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the store is safe at any moment, so Ctrl-C needs no ceremony

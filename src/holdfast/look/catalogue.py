@@ -32,9 +32,9 @@ from omegaconf.errors import OmegaConfBaseException
 from holdfast.chat import ChatEnv
 from holdfast.config import Environment, Mixture, build, conf_dir
 from holdfast.config.environment import arguments, chat_class
+from holdfast.config.faults import OURS
 
 WIDTH = 110
-OURS = "holdfast_envs"
 
 
 def catalogue(module: str = OURS, config_dir: Path | None = None) -> Iterator[str]:

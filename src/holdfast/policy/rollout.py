@@ -12,14 +12,20 @@ the environment added.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from holdfast.chat import ChatEnv, Judge, Message, Observation, Outcome, Said, ToolSpec, Transcript
 from holdfast.config import Env, Environment, Mixture, make_env
+from holdfast.config.faults import Raised, blamed
 from holdfast.policy.render import Renderer
 from holdfast.policy.sampler import Sample, Sampler
+
+log = logging.getLogger(__name__)
+Ended: TypeAlias = Literal["outcome", "turns", "context", "environment", "raised"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +35,9 @@ class Episode:
     `messages` is the whole chat, `tools` what the model was last offered. `said` is each reply as the environment was
     told it. `prompts` holds the ids seen before each reply, each beginning with the one before and its reply's ids.
     `ended` is "outcome", or why there is none: "turns" for too many, "context" where the next prompt would not fit,
-    "environment" where it ended without saying.
+    "environment" where it ended without saying, "raised" where the environment raised, and `error` then says what, in
+    one line. The reply that it raised at is the last there is, and was paid 0; where it raised at its opening there is
+    none, and no prompt.
     """
 
     env: Environment
@@ -44,7 +52,8 @@ class Episode:
     rewards: tuple[float, ...]
     components: tuple[Mapping[str, float], ...]
     outcome: Outcome | None
-    ended: Literal["outcome", "turns", "context", "environment"]
+    ended: Ended
+    error: str
 
     @property
     def reward(self) -> float:
@@ -95,21 +104,26 @@ def roll(
 ) -> list[Episode]:
     """Play every (scenario, sample) to its end, or `max_turns` replies, and return the episodes in that order.
 
-    Of a mixture, the scenario says which environment it is played in.
+    Of a mixture, the scenario says which environment it is played in. An environment of somebody else's that raises in
+    `reset`, `step` or `close` ends its episode alone. How many did so is logged, with the traceback of the first.
 
-    Raises ValueError for an unknown environment and for an opening that does not fit the model's context.
+    Raises ValueError for an unknown environment and for an opening that does not fit the model's context, and
+    what one of our own environments raises.
     """
     if max_turns < 1:
         raise ValueError(f"max_turns must be 1 or more, not {max_turns}")
     games = [_Game.of(env.at(scenario), scenario, sample) for scenario, sample in episodes]
     for game in games:
-        game.open(sampler.renderer)
+        if not game.open(sampler.renderer):
+            continue
         try:
             sampler.check(game.prompt)
         except ValueError as error:
             raise ValueError(f"{game.config.id}, family {game.family}, seed {game.scenario}: {error}") from None
-    live = games
     for turn in range(max_turns):
+        live = [game for game in games if game.ended == "turns"]
+        if not live:
+            break
         prompts = [game.prompt for game in live]
         keys = [[(*stream, game.scenario, game.sample, turn)] for game in live]
         replies = sampler.sample(prompts, keys, desc=f"{env.name} turn {turn + 1}")
@@ -117,11 +131,11 @@ def roll(
         _ask_judges(live, said)
         for game, (reply,), action in zip(live, replies, said, strict=True):
             game.step(reply, action, sampler)
-        live = [game for game in live if game.ended == "turns"]
-        if not live:
-            break
     for game in games:
-        game.env.close()
+        game.close()
+    if raised := [game for game in games if game.error]:
+        first = f"{raised[0].config.id}, family {raised[0].family}, seed {raised[0].scenario}"
+        log.warning("%d of %d episodes raised, the first of %s:\n%s", len(raised), len(games), first, raised[0].trace)
     return [game.finish() for game in games]
 
 
@@ -153,16 +167,36 @@ class _Game:
     rewards: list[float] = field(default_factory=list)
     components: list[Mapping[str, float]] = field(default_factory=list)
     outcome: Outcome | None = None
-    ended: Literal["outcome", "turns", "context", "environment"] = "turns"
+    ended: Ended = "turns"
+    error: str = ""
+    trace: str = ""
 
     @classmethod
     def of(cls, config: Environment, scenario: int, sample: int) -> _Game:
         return cls(config, make_env(config.id, config.kwargs), scenario, sample)
 
-    def open(self, renderer: Renderer) -> None:
-        self.observation, info = self.env.reset(seed=self.scenario)
-        self.family = info["family"]
+    @contextmanager
+    def blaming(self) -> Iterator[None]:
+        """Within it, what somebody else's environment raises ends the episode."""
+        try:
+            with blamed(self.env):
+                yield
+        except Raised as raised:  # which is not kept: its frames hold the sampler
+            if not self.error:
+                self.ended, self.outcome, self.error, self.trace = "raised", None, str(raised), raised.trace
+
+    def open(self, renderer: Renderer) -> bool:
+        """Whether there is something to reply to."""
+        with self.blaming():
+            self.observation, info = self.env.reset(seed=self.scenario)
+            self.family = info["family"]
+        if self.error:
+            env = self.env.unwrapped
+            self.family = env.family_of(self.scenario) if isinstance(env, ChatEnv) else "unknown"
+            self.observation = Observation(())
+            return False
         self.prompt = renderer.prompt_ids(self.observation)
+        return True
 
     def read(self, reply: Sample, renderer: Renderer) -> Said:
         """What the environment is told that the model said."""
@@ -172,10 +206,17 @@ class _Game:
         self.prompts.append(tuple(self.prompt))
         self.replies.append(reply)
         self.said.append(action)
-        self.observation, reward, terminated, truncated, info = self.env.step(action)
-        self.rewards.append(float(reward))
-        self.components.append(info["components"])
-        self.outcome = info.get("outcome")
+        said: Message = {"role": "assistant", "content": str(action)}
+        seen, paid, components = Observation((*self.observation.messages, said), self.observation.tools), 0.0, {}
+        terminated = truncated = False
+        with self.blaming():
+            seen, reward, terminated, truncated, info = self.env.step(action)
+            paid, components, self.outcome = float(reward), info["components"], info.get("outcome")
+        self.observation = seen
+        self.rewards.append(paid)
+        self.components.append(components)
+        if self.error:
+            return
         if terminated or truncated:
             self.ended = "outcome" if self.outcome is not None else "environment"
             return
@@ -184,6 +225,10 @@ class _Game:
         self.prompt = [*self.prompt, *reply.ids, *closing, *sampler.renderer.turn_ids(self.observation)]
         if not sampler.fits(self.prompt):
             self.ended = "context"
+
+    def close(self) -> None:
+        with self.blaming():
+            self.env.close()
 
     def finish(self) -> Episode:
         return Episode(
@@ -200,4 +245,5 @@ class _Game:
             components=tuple(self.components),
             outcome=self.outcome,
             ended=self.ended,
+            error=self.error,
         )

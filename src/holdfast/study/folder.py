@@ -191,14 +191,14 @@ class ArmFolder:
         return rows[0]
 
     def collapsed(self, lines: Sequence[Mapping[str, Any]] | None) -> None:
-        """Keep the metrics of a stage whose policy collapsed; None where it has not."""
+        """Keep the metrics of a stage that ended in `Collapse`; None where it has not."""
         if lines is None:
             (self.path / "collapse.jsonl").unlink(missing_ok=True)
         else:
             write_rows(self.path / "collapse.jsonl", lines)
 
     def collapse_step(self) -> int | None:
-        """The last RL step of a stage whose policy collapsed; None where none has."""
+        """The last RL step of a stage that ended in `Collapse`; None where none has."""
         if not (self.path / "collapse.jsonl").is_file():
             return None
         return max((row["step"] for _, row in self._rows("collapse.jsonl", lambda row: form.COLLAPSE)), default=0)

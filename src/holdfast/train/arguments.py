@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging as standard
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -70,6 +71,9 @@ def arguments(
 def quiet() -> Iterator[None]:
     """Silence what the libraries say about each other, which a user can do nothing about; errors still show."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    trl = standard.getLogger("trl")  # warns at each step with an episode that has no reward
+    before = trl.level
+    trl.setLevel(standard.ERROR)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
@@ -78,6 +82,7 @@ def quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", r".*gradient_checkpointing(_\w+)?` is deprecated", FutureWarning)
             yield
     finally:
+        trl.setLevel(before)
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()

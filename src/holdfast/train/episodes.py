@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,8 @@ from trl import GRPOTrainer
 from holdfast.config import GRPO, RL, Environment, Mixture
 from holdfast.policy.render import Renderer
 from holdfast.policy.rollout import Episode, roll
-from holdfast.policy.sampler import Sampler
+from holdfast.policy.sampler import Sample, Sampler
+from holdfast.train.limits import RAISING, Collapse
 from holdfast.train.meter import Meter
 from holdfast.train.sharding import gathered
 from holdfast.train.vllm import VllmSampler
@@ -46,7 +47,8 @@ def places(cfg: RL, rank: int, ranks: int) -> list[int]:
 class Rollout:
     """TRL's `rollout_func`: plays the episodes of a step with the weights as they are.
 
-    `episodes` are the last ones played, those of this process; `meter` hears of those of all processes.
+    `episodes` are the last ones played, those of this process, `blank` where the environment raised; `raised` is the
+    share of such episodes, of all processes. `meter` hears of all.
     """
 
     def __init__(
@@ -61,6 +63,8 @@ class Rollout:
         self.cfg, self.env, self.renderer = cfg, env, renderer
         self.first_step, self.seed, self.meter = first_step, seed, meter
         self.episodes: list[Episode] = []
+        self.raised = 0.0
+        self.errors: list[str] = []  # of all that this process played in the step, those that were replaced too
 
     def __call__(self, prompts: Sequence[str], trainer: GRPOTrainer) -> dict[str, Any]:
         """Plays as many episodes as there are `prompts`, which say nothing: the step and the rank say which."""
@@ -68,6 +72,7 @@ class Rollout:
         step = self.first_step + trainer.state.global_step // (cfg.updates * cfg.minibatches)
         # A model may have dropout that the trainer cannot switch off: a resumed segment must drop the same.
         torch.manual_seed(int(np.random.SeedSequence([self.seed, step]).generate_state(1)[0]))
+        self.errors = []
         mine = places(cfg, trainer.accelerator.process_index, trainer.accelerator.num_processes)
         assert len(mine) == len(prompts)
         seeds = scenarios(cfg, self.seed, step)
@@ -81,8 +86,13 @@ class Rollout:
             ):
                 self.episodes = self.play([(seeds[i // cfg.group], i % cfg.group) for i in mine], sampler, step)
                 resampled = self.resample(sampler, step) if isinstance(cfg, GRPO) else 0
-        facts = gather_object([Facts.of(episode) for episode in self.episodes])
-        self.meter.summary = summarise(cfg, facts)
+        facts, errors = gather_object([Facts.of(episode) for episode in self.episodes]), gather_object(self.errors)
+        if all(fact.error for fact in facts):
+            raise Collapse(f"{RAISING}: in every episode of step {step + 1}, {facts[0].error}", self.meter.lines)
+        self.episodes = [blank(e, self.renderer.end_id) if e.error else e for e in self.episodes]
+        self.raised = sum(bool(fact.error) for fact in facts) / len(facts)
+        self.meter.tokens = sum(fact.sampled for fact in facts)
+        self.meter.summary = {**summarise(cfg, facts), "raised": sum(map(bool, errors)) / len(errors)}
         if isinstance(cfg, GRPO) and cfg.resample:
             self.meter.summary["resampled"] = float(sum(gather_object([resampled])))
         return {
@@ -91,7 +101,7 @@ class Rollout:
             "env_mask": [list(episode.completion_mask) for episode in self.episodes],
             # With these TRL corrects for a sampler that rounds differently.
             "logprobs": [list(e.logprobs) for e in self.episodes] if cfg.rollout == "vllm" else None,
-            "episode_rewards": [episode.reward for episode in self.episodes],
+            "episode_rewards": [None if episode.error else episode.reward for episode in self.episodes],
         }
 
     def _sampler(self, trainer: GRPOTrainer) -> Sampler:
@@ -114,16 +124,21 @@ class Rollout:
     def play(self, episodes: Sequence[tuple[int, int]], sampler: Sampler, step: int) -> list[Episode]:
         """Play (scenario, sample) pairs with the random streams of `step`."""
         stream = ("train", self.seed, step)
-        return roll(self.env, episodes, sampler, stream=stream, max_turns=self.cfg.max_turns)
+        played = roll(self.env, episodes, sampler, stream=stream, max_turns=self.cfg.max_turns)
+        self.errors += [episode.error for episode in played]
+        return played
 
     def resample(self, sampler: Sampler, step: int) -> int:
-        """Replace groups whose rewards are all alike, as often as the config allows; returns how many replacements."""
+        """Replace groups whose rewards are all alike, as often as the config allows; returns how many replacements.
+
+        What raised is not looked at, so a group in which all episodes did is replaced too.
+        """
         assert isinstance(self.cfg, GRPO)
         group, count = self.cfg.group, 0
         wanted = [self.episodes[at].scenario for at in range(0, len(self.episodes), group)]
         for attempt in range(1, self.cfg.resample + 1):
-            rewards = [episode.reward for episode in self.episodes]
-            alike = [n for n in range(len(wanted)) if len(set(rewards[n * group : (n + 1) * group])) == 1]
+            groups = (self.episodes[at : at + group] for at in range(0, len(self.episodes), group))
+            alike = [n for n, own in enumerate(groups) if len({e.reward for e in own if not e.error}) <= 1]
             if not alike:
                 break
             count += len(alike)
@@ -132,6 +147,14 @@ class Rollout:
             for place, n in enumerate(alike):
                 self.episodes[n * group : (n + 1) * group] = fresh[place * group : (place + 1) * group]
         return count
+
+
+def blank(episode: Episode, token: int) -> Episode:
+    """What stands for an episode that raised, as the trainer has a row for each: a prompt of one token, and one more
+    that the model did not write. So nothing of it is trained on or counted per token."""
+    nothing = Sample(ids=(), text="", finish="stop", logprobs=())
+    turns: dict[str, Any] = {"replies": (nothing,) * 2, "rewards": (0.0,) * 2, "components": ({},) * 2}
+    return replace(episode, prompts=((token,), (token, token)), **turns)
 
 
 @contextmanager
@@ -157,6 +180,7 @@ def cast_once(model: nn.Module, autocast: bool) -> Iterator[None]:
 class Facts:
     """What metrics need of an episode: light, as it travels between processes."""
 
+    error: str
     reward: float
     components: Mapping[str, float]
     sampled: int
@@ -171,6 +195,7 @@ class Facts:
             for name, value in turn.items():
                 components[name] = components.get(name, 0.0) + value
         return cls(
+            error=episode.error,
             reward=episode.reward,
             components=components,
             sampled=sum(len(reply.ids) for reply in episode.replies),
@@ -180,15 +205,17 @@ class Facts:
 
 
 def summarise(cfg: RL, facts: Sequence[Facts]) -> dict[str, float]:
-    """What a step's episodes, in order, say as metrics (see `holdfast.train.meter`)."""
-    grouped = np.array([fact.reward for fact in facts]).reshape(-1, cfg.group)
-    names = sorted({name for fact in facts for name in fact.components})
+    """What a step's episodes, in order, say as metrics (see `holdfast.train.meter`). One or more did not raise."""
+    kept = [fact for fact in facts if not fact.error]
+    rewards = np.array([fact.reward for fact in kept])
+    groups = [facts[at : at + cfg.group] for at in range(0, len(facts), cfg.group)]
+    names = sorted({name for fact in kept for name in fact.components})
     return {
-        "reward": float(grouped.mean()),
-        "reward_std": float(grouped.std()),
-        **{f"component/{name}": sum(f.components.get(name, 0.0) for f in facts) / len(facts) for name in names},
-        "zero_variance": float((np.ptp(grouped, axis=1) == 0).mean()),
-        "length": sum(fact.sampled for fact in facts) / len(facts),
-        "turns": sum(fact.replies for fact in facts) / len(facts),
-        "truncated": sum(fact.truncated for fact in facts) / sum(fact.replies for fact in facts),
+        "reward": float(rewards.mean()),
+        "reward_std": float(rewards.std()),
+        **{f"component/{name}": sum(f.components.get(name, 0.0) for f in kept) / len(kept) for name in names},
+        "zero_variance": float(np.mean([len({f.reward for f in group if not f.error}) <= 1 for group in groups])),
+        "length": sum(fact.sampled for fact in kept) / len(kept),
+        "turns": sum(fact.replies for fact in kept) / len(kept),
+        "truncated": sum(fact.truncated for fact in kept) / sum(fact.replies for fact in kept),
     }

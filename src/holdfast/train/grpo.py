@@ -2,14 +2,18 @@
 
 The group's mean is the baseline, and TRL's `GRPOTrainer` has the losses; what is shared with other algorithms, from
 rollouts to resuming, is in `loop.py`. Which member of the family does what is said at `holdfast.config.rl.GRPO`.
+
+Axes: U groups, G episodes of one.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from holdfast.config import GRPO
 from holdfast.train.loop import Learner, run
@@ -37,11 +41,21 @@ class GroupLearner(Learner):
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         batch, group = super()._generate_and_score_completions(inputs), self.cfg.group
+        rewards = [math.nan if episode.error else episode.reward for episode in self.rollout.episodes]
+        rewards_UG = torch.tensor(rewards, device=batch["advantages"].device).view(-1, group)
+        raised_UG = rewards_UG.isnan()
         if self.cfg.loss_type == "rloo":
             # r_i less the mean of the others is G / (G - 1) times r_i less the mean of all.
-            batch["advantages"] *= group / (group - 1)
+            others_U = group - 1 - raised_UG.sum(1)
+            batch["advantages"] *= ((others_U + 1) / others_U.clamp(min=1)).repeat_interleave(group)
         # What rounding leaves of a mean of equal rewards is no advantage, but AdamW would make a full step of it.
-        rewards = torch.tensor([episode.reward for episode in self.rollout.episodes]).view(-1, group)
-        alike = (rewards == rewards[:, :1]).all(1).repeat_interleave(group)
-        batch["advantages"][alike.to(batch["advantages"].device)] = 0.0
+        least_U, most_U = (rewards_UG.nan_to_num(nan=x) for x in (math.inf, -math.inf))
+        alike = (least_U.amin(1) == most_U.amax(1)).repeat_interleave(group)
+        batch["advantages"][alike] = 0.0
         return batch
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
+        loss: Tensor = super()._compute_loss(model, inputs)
+        if self.loss_type in ("grpo", "dr_grpo"):  # a mean over rows, with those of episodes that raised as zeros
+            loss = loss / (1 - self.rollout.raised)
+        return loss

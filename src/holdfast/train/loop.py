@@ -106,8 +106,9 @@ def run(
     ranks.wait_for_everyone()
 
 
-def episode_reward(*, episode_rewards: Sequence[float], **_: Any) -> list[float]:
-    """TRL's reward function: hands back the column that `Rollout` returned."""
+def episode_reward(*, episode_rewards: Sequence[float | None], **_: Any) -> list[float | None]:
+    """TRL's reward function: hands back the column that `Rollout` returned. A None has no part in its group's baseline
+    and no advantage."""
     return list(episode_rewards)
 
 

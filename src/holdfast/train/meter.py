@@ -7,12 +7,14 @@ metrics.jsonl has a line for every step since the stage's start, those of earlie
 - step: how many are done.
 - reward, reward_std; component/NAME for each reward component: means over episodes.
 - zero_variance: share of groups whose rewards are all alike; resampled: how many were replaced.
+- raised: share of episodes in which the environment raised, of all that were played, those of replaced groups too. Such
+  episodes take no part in the loss, nor in a mean over episodes or tokens; zero_variance is of the others in a group.
 - length: sampled tokens per episode; turns: replies per episode; truncated: share of replies cut short.
 - entropy: nats a token; kl_estimate: KL to the stage's start before the update, nats a token, of an episode of each
   group; it may be below 0.
 - loss; grad_norm: before clipping at 1; clip: share of tokens whose ratio was clipped; lr.
 - policy_loss, value_loss, explained_variance: PPO's.
-- tokens_per_second: sampled, over the whole step.
+- tokens_per_second: sampled, over the whole step, those of episodes that raised too.
 - seconds_PART: rollout (sampling), reward (environments and judges), score (passes without gradient, such as that of
   the critic or of the start), forward, backward, update (all else: mostly AdamW).
 """
@@ -92,6 +94,7 @@ class Meter(TrainerCallback):
         if len(self.lines) != first_step:
             raise ValueError(f"first_step {first_step} cannot go on from {resume}, which is after {len(self.lines)}")
         self.summary: dict[str, float] = {}
+        self.tokens = 0  # sampled in the step
         self.updates: list[Mapping[str, float]] = []
         self.began = time.perf_counter()
         self._file = (out / "metrics.jsonl").open("w", encoding="utf-8") if write else None
@@ -129,7 +132,7 @@ class Meter(TrainerCallback):
             **self.summary,
             **{name: self._mean(key) for key, name in METRICS.items() if key in self.updates[0]},
             "lr": logs["learning_rate"],
-            "tokens_per_second": self.summary["length"] * cfg.episodes / seconds,
+            "tokens_per_second": self.tokens / seconds,
             **{
                 f"seconds_{part}": parts.get(part, 0.0)
                 for part in ("rollout", "reward", "score", "forward", "backward")
