@@ -5,7 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from holdfast.config import Arm
-from holdfast.launch.hydra import _hydra, check
+from holdfast.launch.hydra import check, composed
 from holdfast.launch.variant import Given
 
 
@@ -18,5 +18,5 @@ def arms_of(tmp_path: Path, *words: str) -> list[Arm]:
         check(cfg, given, arms)
         found.extend(arm for arm, *_ in arms.values())
 
-    _hydra([*words, f"runs={tmp_path / 'runs'}"], job)
+    composed([*words, f"runs={tmp_path / 'runs'}"], job)
     return found

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 TABLE = {
     # leaves
     "chat": "",
+    "errors": "",
     "hub": "",
     "lock": "",
     "records": "",
@@ -36,10 +37,10 @@ TABLE = {
     "evals": "chat config policy records",
     # the main path and its doors
     "study": "config corpora evals hub lock policy records store train",
-    "launch": "config corpora stats study train",
+    "launch": "config corpora errors stats study train",
     "report": "records stats study",
     "look": "chat config policy",
-    "cli": "config launch look report store study",
+    "cli": "errors launch look report store study",
     "__main__": "cli",
     "holdfast_envs": "chat",
 }

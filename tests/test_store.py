@@ -459,6 +459,31 @@ def test_unreferenced_spares_what_is_kept_and_all_it_was_made_from(store: Store)
     assert {entry.key for entry in store.unreferenced([])} == {base.key, kept.key, spare.key, leaf.key}
 
 
+@pytest.mark.parametrize(
+    ("damage", "what"),
+    [
+        (lambda file: file.write_text("{"), "not a manifest"),
+        (lambda file: file.write_bytes(b"\xff"), "not a manifest"),
+        (lambda file: file.write_text("[]"), "not a manifest"),
+        (lambda file: file.write_text(file.read_text().replace('"size"', '"sise"')), "sha256 and a size"),
+        (lambda file: file.write_text(file.read_text().replace('"n": 1', '"n": 3')), "the manifest of install-"),
+        (lambda file: file.unlink(), "missing"),
+    ],
+)
+def test_a_damaged_manifest_is_told_and_its_entry_never_spare(
+    damage: Callable[[Path], object], what: str, store: Store
+) -> None:
+    damaged, sound = (store.get("install", {"n": n}, None, 1, make) for n in (1, 2))
+    damage(damaged.path / MANIFEST)
+    manifests, wrong = store.manifests()
+    assert ([entry.key for entry in manifests], [entry.key for entry in wrong]) == ([sound.key], [damaged.key])
+    (told,) = wrong.values()
+    assert told.startswith(f"{damaged.path / MANIFEST}: ")
+    assert what in told
+    assert [entry.key for entry in store.unreferenced([])] == [sound.key]
+    assert [entry.key for entry in store.unreferenced([damaged.key])] == [sound.key]
+
+
 def test_removed_entries_are_gone_and_made_again_on_demand(store: Store) -> None:
     one, two = (store.get("install", {"n": n}, None, 1, make) for n in (1, 2))
     with pytest.raises(ValueError, match=f"no entry with key 'beef' among the 2 in the store {store.root}"):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
+
+from holdfast.errors import one_line
 
 if TYPE_CHECKING:
     from holdfast.launch.hydra import Launched
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
         return 128 + signal.SIGPIPE
     except (ValueError, OSError) as error:
-        print(f"holdfast: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"holdfast: error: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("holdfast: interrupted; the same command goes on where it stopped", file=sys.stderr)
@@ -85,10 +86,11 @@ def make_parser() -> Parser:
     sub.add_argument("run", type=Path, metavar="RUN")
 
     sub = command("eval", evaluate, "Run a suite of evals on models as they come.")
-    about = "pocket, smollm2, a folder or a hub id; also overrides, KEY=VALUE"
+    about = "pocket, smollm2, a folder or a hub id, or NAME=one of these; also overrides, KEY=VALUE"
     sub.add_argument("overrides", nargs="+", metavar="MODEL", help=about)
     sub.add_argument("--suite", default="core", help="of conf/suite; default: core")
     sub.add_argument("--name", default="eval", help="of the run folder; default: eval")
+    sub.add_argument("--config-dir", metavar="DIR", help="a folder of your own configs, beside ours")
 
     about = "Say what Holdfast makes of a model: its template, ends, calls, thinking, path, memory and cost."
     sub = command("models", models, about)
@@ -124,7 +126,7 @@ def run(options: argparse.Namespace) -> int:
     from holdfast.launch.hydra import launch
 
     how = {"multirun": options.multirun, "config_dir": options.config_dir, "show": options.cfg}
-    return _finish([launch(options.overrides, **how)])
+    return _finish(launch(options.overrides, **how))
 
 
 def report(options: argparse.Namespace) -> int:
@@ -135,49 +137,22 @@ def report(options: argparse.Namespace) -> int:
 
 def evaluate(options: argparse.Namespace) -> int:
     """`holdfast eval`: arms without installs and without RL."""
-    from holdfast.config import MODELS
-    from holdfast.launch.hydra import launch, reply_limit
+    from holdfast.launch.evaluate import as_they_come
+    from holdfast.launch.hydra import launch
 
-    overrides = [word for word in options.overrides if re.match(r"[+~]{0,2}[\w./@-]+=", word)]
-    models = [word for word in options.overrides if word not in overrides]
-    if not models:
-        raise ValueError("no model to evaluate: give pocket, smollm2, a folder or a hub id")
-    # The same evals on every model: as many scenarios, and replies as long as the longest that any of them is given.
-    own = [model if model in MODELS[:-1] else MODELS[-1] for model in models]
-    limit = reply_limit(own, overrides)
-    print(f"replies are cut at {limit} tokens; budget.max_new_tokens=N sets another limit", flush=True)
-    asked = [
-        "budget=pocket",
-        f"budget.max_new_tokens={limit}",
-        "init=none",
-        "control=none",
-        "format_control=null",
-        "curriculum=[]",
-        f"suite={options.suite}",
-        f"name={options.name}",
-    ]
-    done = []
-    for model in models:
-        named = [f"model={model}"] if model in MODELS[:-1] else ["model=hub", f"model.path={quoted(model)}"]
-        done.append(launch([*named, *asked, *overrides]))
-    return _finish(done)
+    own = options.config_dir
+    commands, told = as_they_come(options.overrides, options.suite, options.name, own)
+    print(told, flush=True)
+    return _finish(launch(*commands, config_dir=own))
 
 
 def models(options: argparse.Namespace) -> int:
     """`holdfast models`"""
-    from holdfast.config import MODELS
-    from holdfast.launch.hydra import composed
-    from holdfast.look.doctor import examined
+    from holdfast.launch.evaluate import examined
+    from holdfast.look.doctor import told
 
-    overrides = [word for word in options.overrides if re.match(r"[+~]{0,2}[\w./@-]+=", word)]
-    asked = [word for word in options.overrides if word not in overrides]
-    if not asked:
-        raise ValueError("no model to examine: give pocket, smollm2, a folder or a hub id")
-    alone = ["init=none", "control=none", "format_control=null", "curriculum=[]", f"suite={options.suite}"]
-    for model in asked:
-        named = [f"model={model}"] if model in MODELS[:-1] else ["model=hub", f"model.path={quoted(model)}"]
-        (arm,) = composed([*named, *alone, *overrides], options.config_dir)
-        for line in examined(arm.model, arm.evals, weights=not options.no_weights):
+    for arm in examined(options.overrides, options.suite, options.config_dir):
+        for line in told(arm.model, arm.evals, weights=not options.no_weights):
             print(line, flush=True)
     return 0
 
@@ -189,11 +164,6 @@ def power(options: argparse.Namespace) -> int:
     given = {key: value for key, value in vars(options).items() if key not in ("command", "like")}
     print(told(options.like, **given))
     return 0
-
-
-def quoted(text: str) -> str:
-    """`text` as a value that Hydra's override grammar leaves as it is."""
-    return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), text) + "'"
 
 
 def rescore(options: argparse.Namespace) -> int:
@@ -241,7 +211,7 @@ def _split(words: Sequence[str]) -> tuple[str, list[str]]:
 
 def store(options: argparse.Namespace) -> int:
     """`holdfast store`"""
-    from holdfast.store import Store, read_manifest
+    from holdfast.store import Store
     from holdfast.study.folder import StudyFolder, store_of
 
     stages = Store(store_of(options.runs))
@@ -251,6 +221,7 @@ def store(options: argparse.Namespace) -> int:
             print(line)
         print(f"{len(stages.entries())} entries, {len(problems)} problems")
         return 1 if problems else 0
+    manifests, damaged = stages.manifests()
     if options.action == "prune":
         arms = [arm for path in sorted(options.runs.glob("*/")) for arm in StudyFolder(path).arms()]
         for arm in arms:
@@ -261,25 +232,28 @@ def store(options: argparse.Namespace) -> int:
         spare = stages.unreferenced(stage["key"] for arm in arms for stage in arm.done()["stages"])
         freed = sum(file.stat().st_size for entry in spare for file in entry.path.rglob("*") if file.is_file())
         stages.remove(entry.key for entry in spare)
+        for entry, what in damaged.items():
+            print(f"{entry.path.name} is kept, as it is damaged: {what}; delete {entry.path} if it is of no use")
         print(f"{len(spare)} entries removed, {freed / 2**20:.1f} MiB freed")
-        return 0
-    for entry in stages.entries():
-        manifest = read_manifest(entry.path)
+        return 1 if damaged else 0
+    for entry, manifest in manifests.items():
         named = (manifest.config.get(key) for key in ("name", "corpus", "env"))
         what = next(filter(None, named), None) or " + ".join(manifest.config.get("shares", {}))
         size = f"{manifest.size / 2**20:8.1f} MiB"
         print(f"{entry.kind:8} {entry.key}  {manifest.made_at:%Y-%m-%d %H:%M}  {size}  {what}")
-    return 0
+    for entry, what in damaged.items():
+        print(f"{entry.kind:8} {entry.key}  damaged: {what}")
+    return 1 if damaged else 0
 
 
-def _finish(launches: Sequence[Launched]) -> int:
+def _finish(launched: Launched) -> int:
     """Report on what was run, where there is anything to report on; returns the exit status."""
     from holdfast.study.folder import StudyFolder
 
-    for folder in dict.fromkeys(folder for launched in launches for folder in launched.runs):
+    for folder in launched.runs:
         if any(arm.finished for arm in StudyFolder(folder).arms()):
             _report(folder)
-    return 1 if any(launched.failed for launched in launches) else 0
+    return 1 if launched.failed else 0
 
 
 def _report(folder: Path) -> None:

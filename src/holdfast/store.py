@@ -120,7 +120,9 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of the entry in `folder`. Raises FileNotFoundError, or ValueError if it is not this entry's."""
     try:
         raw = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        made_at, versions, files = raw.pop("made_at"), raw.pop("versions", {}), dict(raw.pop("files"))
+        made_at, versions, files = raw.pop("made_at"), dict(raw.pop("versions", {})), dict(raw.pop("files"))
+        if not all(set(file) == {"sha256", "size"} and isinstance(file["size"], int) for file in files.values()):
+            raise ValueError("files must each have a sha256 and a size")
         manifest = Manifest(made_at=datetime.fromisoformat(made_at), versions=versions, files=files, **raw)
         name = _entry_name(manifest.kind, manifest.config, manifest.parent, manifest.version)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -199,6 +201,21 @@ class Store:
             names = sorted(path.name for path in self._objects.iterdir()) if self._objects.exists() else []
         return [self._entry(name) for name in names if _NAME.fullmatch(name)]
 
+    def manifests(self) -> tuple[dict[Entry, Manifest], dict[Entry, str]]:
+        """The manifest of every entry that has one, and of the others what is wrong with it. Hashes nothing."""
+        sound: dict[Entry, Manifest] = {}
+        damaged: dict[Entry, str] = {}
+        for entry in self.entries():
+            with self._told(f"reading {entry.path.name}"):
+                try:
+                    sound[entry] = read_manifest(entry.path)
+                except ValueError as error:
+                    damaged[entry] = str(error)
+                except (FileNotFoundError, IsADirectoryError):
+                    if entry.path.exists():  # else removed while we looked
+                        damaged[entry] = f"{entry.path / MANIFEST}: missing"
+        return sound, damaged
+
     def verify(self) -> list[str]:
         """Hashes every file of every entry; one line per problem, naming entry and file. Changes nothing."""
         lines = []
@@ -208,16 +225,19 @@ class Store:
         return lines
 
     def unreferenced(self, keep: Iterable[str]) -> list[Entry]:
-        """Entries that are neither in `keep` (keys) nor something that an entry in `keep` was made from."""
-        entries = {entry.key: entry for entry in self.entries()}
+        """Entries that are neither in `keep` (keys) nor something that an entry in `keep` was made from.
+
+        None whose manifest is damaged. What that was made from is not known, so nothing is kept for its sake.
+        """
+        manifests, _ = self.manifests()
+        parents = {entry.key: manifest.parent for entry, manifest in manifests.items()}
         wanted: set[str] = set()
         for start in keep:
             key: str | None = start
-            while key in entries and key not in wanted:
+            while key in parents and key not in wanted:
                 wanted.add(key)
-                manifest = self._manifest(entries[key])
-                key = manifest.parent if manifest is not None else None
-        return [entry for key, entry in entries.items() if key not in wanted]
+                key = parents[key]
+        return [entry for entry in manifests if entry.key not in wanted]
 
     def remove(self, keys: Iterable[str]) -> list[Entry]:
         """Removes these entries and returns them. Raises ValueError, and removes none, if one of them is not there."""
@@ -239,11 +259,6 @@ class Store:
     def _entry(self, name: str, made: bool = False) -> Entry:
         kind, key = name.rsplit("-", 1)
         return Entry(kind=kind, key=key, path=self._objects / name, made=made)
-
-    def _manifest(self, entry: Entry) -> Manifest | None:
-        with self._told(f"reading {entry.path.name}"), suppress(FileNotFoundError, ValueError):
-            return read_manifest(entry.path)
-        return None
 
     def _check(self, name: str) -> dict[str, str] | None:
         """None where there is no such entry, {} for a sound one, else what is wrong, by file. Needs no lock to read."""

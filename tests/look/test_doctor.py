@@ -12,7 +12,7 @@ from architectures import made
 from families import family, tokenizer
 from holdfast.cli import main
 from holdfast.config import Model
-from holdfast.look.doctor import examined
+from holdfast.look.doctor import told
 
 
 def saved(folder: Path, model: PreTrainedModel | str, family_name: str) -> Path:
@@ -26,15 +26,15 @@ def saved(folder: Path, model: PreTrainedModel | str, family_name: str) -> Path:
     return folder
 
 
-def told(path: Path, **settings: object) -> dict[str, str]:
+def facts(path: Path, **settings: object) -> dict[str, str]:
     """What is said, by its first words; notes under "note"."""
-    lines = list(examined(Model(name="hub", path=str(path), **settings)))
+    lines = list(told(Model(name="hub", path=str(path), **settings)))
     rows = [re.split(r"  +", line, maxsplit=1) for line in lines if "  " in line]
     return {**{row[0]: row[1] for row in rows}, "note": " ".join(line for line in lines if "note:" in line)}
 
 
 def test_a_family_with_a_form_of_its_own_is_shown_it(tmp_path: Path) -> None:
-    said = told(saved(tmp_path, "llama", "qwen3"))
+    said = facts(saved(tmp_path, "llama", "qwen3"))
     assert said["architecture"] == "LlamaForCausalLM"
     assert said["calls"].startswith("in its own form, such as <tool_call>")
     assert said["thinking"] == "off"
@@ -44,7 +44,7 @@ def test_a_family_with_a_form_of_its_own_is_shown_it(tmp_path: Path) -> None:
 
 
 def test_what_makes_a_model_no_fair_subject_is_noted(tmp_path: Path) -> None:
-    said = told(saved(tmp_path, "mamba", "gemma"))
+    said = facts(saved(tmp_path, "mamba", "gemma"))
     assert said["system prompt"] == "no role: its text opens the first user message"
     assert said["calls"].startswith("in Holdfast's form")
     assert said["sampling"].startswith("by its own cache, prompt by prompt")
@@ -52,14 +52,14 @@ def test_what_makes_a_model_no_fair_subject_is_noted(tmp_path: Path) -> None:
 
 
 def test_layers_with_a_window_are_counted(tmp_path: Path) -> None:
-    said = told(saved(tmp_path, "gemma3_text", "gemma3"))
+    said = facts(saved(tmp_path, "gemma3_text", "gemma3"))
     assert re.fullmatch(r"\d+ tokens; layers that see \d+: \d+ of \d+", said["context"])
 
 
 def test_thinking_is_said_as_it_was_asked(tmp_path: Path) -> None:
     folder = saved(tmp_path, "llama", "qwen3")
-    assert told(folder, thinking="on")["thinking"] == "on"
-    assert told(folder, thinking="as_is")["thinking"] == "as_is"
+    assert facts(folder, thinking="on")["thinking"] == "on"
+    assert facts(folder, thinking="as_is")["thinking"] == "as_is"
 
 
 def test_a_model_that_always_thinks_is_told_to_need_room(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_model_that_always_thinks_is_told_to_need_room(tmp_path: Path) -> None
     weights.resize_token_embeddings(len(own), mean_resizing=False)
     weights.save_pretrained(tmp_path)
     own.save_pretrained(tmp_path)
-    said = told(tmp_path)
+    said = facts(tmp_path)
     assert said["thinking"] == "cannot be switched off: every prompt opens <think>"
     assert "it thinks before every reply" in said["note"]
 
@@ -98,11 +98,11 @@ def test_what_cannot_be_examined_is_one_line(tmp_path: Path, capsys: pytest.Capt
     assert main(["models", "budget=pocket"]) == 2
     first, second = capsys.readouterr().err.strip().splitlines()
     assert "adapter" in first
-    assert "no model to examine" in second
+    assert "no model" in second
 
 
 def test_weights_are_counted_as_they_are_held(tmp_path: Path) -> None:
     weights = made("llama")
     folder = saved(tmp_path, weights, "qwen3")
     count = sum(weight.numel() for weight in weights.parameters())
-    assert told(folder, dtype="bfloat16")["weights"] == f"{count:,} (bfloat16)"
+    assert facts(folder, dtype="bfloat16")["weights"] == f"{count:,} (bfloat16)"

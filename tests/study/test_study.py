@@ -215,11 +215,15 @@ def test_a_damaged_checkpoint_is_named_and_made_again(runs: Path, arm: Path) -> 
     assert final(arm) == before
 
 
-def test_models_as_they_come_are_evaluated_without_installs_or_rl(runs: Path) -> None:
-    said = holdfast("eval", MODEL[0][6:], *SMALL[:1], *SMALL[2:], "budget=pocket", f"runs={runs}")
+def test_models_as_they_come_are_evaluated_without_installs_or_rl(runs: Path, arm: Path) -> None:
+    said = holdfast("eval", f"mine={MODEL[0][6:]}", *SMALL[:1], *SMALL[2:], "budget=pocket", f"runs={runs}")
     assert "[5/5] eval overrefusal at step 0" in said
     assert said.splitlines()[-1] == f"report: {runs / 'eval/report/index.html'}"
+    assert "<dt>model</dt><dd>mine</dd>" in (runs / "eval/report/index.html").read_text()
     (folder,) = (runs / "eval/arms").iterdir()
+    assert folder.name == "mine-none-s0"
+    mine, pocket = (json.loads((path / "done.json").read_text())["stages"][0] for path in (folder, arm))
+    assert (mine["name"], mine["key"]) == ("mine", pocket["key"])  # a name is in no key
     assert len(read_records(folder / "records.jsonl")) == 4 * 6 * 1  # without RL nothing is to be paired
 
 

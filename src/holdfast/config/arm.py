@@ -96,12 +96,15 @@ class Arm:
 
         Of the last stage the steps do not count, as what is reached at a step does not depend on those after it.
         """
-        return _digest(asdict(self.model), *self._stages())
+        return _digest(self._model(), *self._stages())
 
     @property
     def recipe(self) -> str:
         """A digest of all that arms of one group have in common."""
-        return _digest(asdict(self.model), asdict(self.init), self.control, self.format_control, *self._stages())
+        return _digest(self._model(), asdict(self.init), self.control, self.format_control, *self._stages())
+
+    def _model(self) -> dict[str, Any]:
+        return {key: value for key, value in asdict(self.model).items() if key != "alias"}  # which changes nothing
 
     def _stages(self) -> list[dict[str, Any]]:
         *before, last = [{**asdict(stage), "method": stage.algo.method} for stage in self.curriculum] or [{}]

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from holdfast.config.checks import one_of
+from holdfast.config.checks import check_name, one_of
 from holdfast.hub import is_id
 
 MODELS = ("pocket", "smollm2", "hub")
@@ -29,11 +29,15 @@ class Model:
     thinking: str = "off"
     """Whether its chat template is told to think, at every stage alike: "off", "on", or "as_is" for its own default. It
     is of no account to templates that know no such switch. One whose prompts open a thought always thinks."""
+    alias: str | None = None
+    """What arms and reports call it; None for the end of its path. In no key, as no name is."""
 
     def __post_init__(self) -> None:
         one_of("name", self.name, MODELS)
         one_of("dtype", self.dtype, DTYPES)
         one_of("thinking", self.thinking, THINKING)
+        if self.alias is not None:
+            check_name("alias", self.alias)
         if (self.name == "hub") != bool(self.path):
             raise ValueError(f"path is for name=hub, which needs one, not {self.path!r} for {self.name}")
         if self.revision is not None and (self.path is None or Path(self.path).expanduser().is_dir()):
@@ -46,5 +50,7 @@ class Model:
 
     @property
     def label(self) -> str:
-        """What stands for the model in an arm's name: the end of its path says more than "hub"."""
+        """What stands for the model in an arm's name: its alias, or the end of its path, which says more than "hub"."""
+        if self.alias is not None:
+            return self.alias
         return re.sub(r"[^A-Za-z0-9._]+", "_", Path(self.path).name).strip("._") if self.path else self.name

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from holdfast.config import Job, Launch, build
+from holdfast.errors import one_line
 from holdfast.study.folder import ArmFolder
 from holdfast.study.progress import log_to
 from holdfast.study.run import run
@@ -42,7 +43,7 @@ def main() -> int:
                 raise
     except (ValueError, OSError, Collapse) as error:
         log.debug("stopped", exc_info=True)  # to the file alone
-        print(f"holdfast: error: {folder.path}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"holdfast: error: {folder.path}: {one_line(error)}", file=sys.stderr)
         return COLLAPSED if isinstance(error, Collapse) else 2
     return 0
 

@@ -26,14 +26,18 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from holdfast import corpora
 from holdfast.config import SCHEMA, Arm, Job, Launch, build, conf_dir, find_corpus, first_difference, unbuild
-from holdfast.config.checks import one_of
+from holdfast.errors import one_line
 from holdfast.launch.arm import COLLAPSED
 from holdfast.launch.power import power_line
 from holdfast.launch.variant import Given, swept, variant
 from holdfast.study.folder import ArmFolder, StudyFolder
 
 T = TypeVar("T")
-_MATERIAL = ("env", "judge", "algo", "steps", "budget", "sampling")  # what stages and installs are put together from
+SETTINGS = (
+    *(field.name for cls in (Job, Arm) for field in fields(cls) if field.name not in ("study", "variant")),
+    *("env", "judge", "algo", "steps", "budget", "sampling"),  # what stages, installs and evals are put together from
+)
+"""The keys of a config."""
 
 
 @dataclass(frozen=True)
@@ -45,30 +49,33 @@ class Launched:
 
 
 def launch(
-    overrides: Sequence[str], *, multirun: bool = False, config_dir: str | None = None, show: str | None = None
+    *commands: Sequence[str], multirun: bool = False, config_dir: str | None = None, show: str | None = None
 ) -> Launched:
-    """Run arms by Hydra's overrides. Raises ValueError, in one line, for what Hydra cannot make sense of.
+    """Run arms by Hydra's overrides: those of every command, one after the other, once all of them are checked.
+
+    Raises ValueError, in one line, for what Hydra cannot make sense of.
 
     `show` prints configs and runs nothing, as Hydra's --cfg: "job" prints every job of a sweep. A user's mistake
     ends the process with status 2, after its one line; an arm that crashes lets the others go on.
     """
     if multirun and show not in (None, "job"):
         raise ValueError(f"--cfg must be job for a sweep, not {show}")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through: Hydra's own report of them takes a page
-    folders = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
+    folders = config_dirs(config_dir)
     words = ["--multirun"] * multirun + (["--config-dir", config_dir] if config_dir else [])
     words += ["--cfg", show] if show and not multirun else []
-    sweep = [*words, *(expanded(word, folders) for word in overrides)]
+    sweeps = [[*words, *(expanded(word, folders) for word in overrides)] for overrides in commands]
     if show:
-        _hydra(sweep, lambda cfg, _: print(f"---\n{OmegaConf.to_yaml(cfg)}", end=""))
+        for sweep in sweeps:
+            composed(sweep, lambda cfg, _: print(f"---\n{OmegaConf.to_yaml(cfg)}", end=""))
         return Launched([], [])
-    adaptive = any("hydra/sweeper" in word for word in overrides)  # whose next job may depend on the last
+    adaptive = any("hydra/sweeper" in word for sweep in sweeps for word in sweep)  # its next job may hang on the last
     inits = options("init", folders)
     if not adaptive:
         arms: dict[str, tuple[Arm, Job, Mapping[str, Any]]] = {}
-        plainly = [word for word in sweep if not word.lstrip("+~").startswith(("hydra/launcher", "hydra.launcher"))]
-        _hydra([*plainly, "hydra/launcher=basic"], lambda cfg, given: _told(lambda: check(cfg, given, arms)))
-        _told(lambda: check_controls(arms.values(), inits))
+        for sweep in sweeps:
+            plainly = [word for word in sweep if not word.lstrip("+~").startswith(("hydra/launcher", "hydra.launcher"))]
+            composed([*plainly, "hydra/launcher=basic"], lambda cfg, given: or_end(lambda: check(cfg, given, arms)))
+        or_end(lambda: check_controls(arms.values(), inits))
         if told := power_line([arm for arm, *_ in arms.values()]):
             print(told, flush=True)
     with tempfile.TemporaryDirectory(prefix="holdfast-") as scratch:
@@ -77,13 +84,14 @@ def launch(
         def job(cfg: DictConfig, given: Given) -> None:
             if adaptive:
                 alone: dict[str, tuple[Arm, Job, Mapping[str, Any]]] = {}
-                _told(lambda: check(cfg, given, alone))
-                _told(lambda: check_controls(alone.values(), inits))
+                or_end(lambda: check(cfg, given, alone))
+                or_end(lambda: check_controls(alone.values(), inits))
             folder, status = _run_arm(cfg, given)
             with journal.open("a", encoding="utf-8") as file:
                 file.write(json.dumps([str(folder.path), status]) + "\n")
 
-        _hydra(sweep, job)
+        for sweep in sweeps:
+            composed(sweep, job)
         lines = journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []
     ended = {Path(folder): status for folder, status in map(json.loads, lines)}
     return Launched(
@@ -92,15 +100,7 @@ def launch(
     )
 
 
-def composed(overrides: Sequence[str], config_dir: str | None = None) -> list[Arm]:
-    """The arms that a command stands for, checked; nothing is run. Raises ValueError in one line for what is wrong."""
-    arms: dict[str, tuple[Arm, Job, Mapping[str, Any]]] = {}
-    words = (["--config-dir", config_dir] if config_dir else []) + list(overrides)
-    _hydra(words, lambda cfg, given: check(cfg, given, arms))
-    return [arm for arm, *_ in arms.values()]
-
-
-def _hydra(words: Sequence[str], job: Callable[[DictConfig, Given], None]) -> None:
+def composed(words: Sequence[str], job: Callable[[DictConfig, Given], None]) -> None:
     """Let Hydra compose these words into configs, and call `job` with each and what was given for it."""
     before, several = sys.argv, swept(words)
 
@@ -110,6 +110,7 @@ def _hydra(words: Sequence[str], job: Callable[[DictConfig, Given], None]) -> No
         words: Any = OmegaConf.to_container(hydra.overrides.task)  # as they were given: ${env} stays what it is
         job(cfg, Given(words, several | params))
 
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through: Hydra's own report of them takes a page
     try:
         sys.argv = ["holdfast run", *words]
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(told)()
@@ -119,27 +120,14 @@ def _hydra(words: Sequence[str], job: Callable[[DictConfig, Given], None]) -> No
         sys.argv = before
 
 
+def config_dirs(own: str | None) -> list[Path]:
+    """Where configs are looked for: our own, and the folder that the user named, if any."""
+    return [conf_dir(), *([Path(own)] if own else [])]
+
+
 def options(group: str, folders: Sequence[Path]) -> list[str]:
     """The choices of a config group, by name."""
     return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
-
-
-def reply_limit(budgets: Sequence[str], overrides: Sequence[str]) -> int:
-    """The most tokens that any of these budgets gives a reply; what `overrides` say of the budget goes before.
-
-    Raises ValueError for a budget that there is none of, and for a limit that is no whole number.
-    """
-    said = dict(word.lstrip("+").split("=", 1) for word in overrides)
-    if given := said.get("budget.max_new_tokens"):
-        if not given.isdecimal():
-            raise ValueError(f"budget.max_new_tokens must be a whole number of 1 or more, not {given!r}")
-        return int(given)
-    folder = conf_dir()
-    found = []
-    for name in [said["budget"]] if "budget" in said else budgets:
-        one_of("budget", name, options("budget", [folder]))
-        found.append(OmegaConf.load(folder / "budget" / f"{name}.yaml").max_new_tokens)
-    return max(found)
 
 
 def expanded(word: str, folders: Sequence[Path]) -> str:
@@ -160,7 +148,7 @@ def expanded(word: str, folders: Sequence[Path]) -> str:
 
 def _run_arm(cfg: DictConfig, given: Given) -> tuple[ArmFolder, int]:
     """Write the config of one arm to its folder, and run it. Returns the folder and the exit status."""
-    folder, job = _told(lambda: write_arm(cfg, given))
+    folder, job = or_end(lambda: write_arm(cfg, given))
     command = [sys.executable, "-m", "holdfast.launch.arm", str(folder.path), json.dumps(unbuild(job))]
     done = subprocess.run(command, env=_environment(job.launch), check=False)
     if done.returncode == 2:  # the process said why
@@ -171,12 +159,13 @@ def _run_arm(cfg: DictConfig, given: Given) -> tuple[ArmFolder, int]:
     return folder, done.returncode
 
 
-def _told(do: Callable[[], T]) -> T:
+def or_end(do: Callable[[], T]) -> T:
     """What `do` returns. A mistake of the user's ends the process: Hydra would say more, and go on with other jobs."""
     try:
         return do()
     except (ValueError, OSError, OmegaConfBaseException) as error:
-        print(f"holdfast: error: {_in_one_line(error)}", file=sys.stderr)
+        told = one_line(error) if isinstance(error, OSError) else _in_one_line(error)
+        print(f"holdfast: error: {told}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
@@ -185,7 +174,7 @@ def check(cfg: DictConfig, given: Given, arms: dict[str, tuple[Arm, Job, Mapping
 
     Raises ValueError for a mistake, naming the key.
     """
-    arm, job, plain = _built(cfg, given)
+    arm, job, plain = built(cfg, given)
     arm.check(job.launch)
     for install in arm.init.installs:
         if isinstance(find_corpus(install.corpus), Path):  # what a function makes may take long
@@ -200,6 +189,7 @@ def check(cfg: DictConfig, given: Given, arms: dict[str, tuple[Arm, Job, Mapping
     *_, before = arms.setdefault(str(folder.path), (arm, job, plain))
     if difference := first_difference(before, plain):
         key, one, other = difference
+        apart = "name one by +model.alias=..., in holdfast eval by NAME=MODEL" if key.startswith("model.") else apart
         raise ValueError(f"two arms are called {arm.name}, with {key}: {one} and {other}; {apart}")
     folder.check_config(arm, plain)
 
@@ -215,13 +205,12 @@ def check_controls(arms: Collection[tuple[Arm, Job, Mapping[str, Any]]], inits: 
                 raise ValueError(f"{key} must be the name of an init, {', '.join(allowed)}, not {name!r}")
 
 
-def _built(cfg: DictConfig, given: Given) -> tuple[Arm, Job, dict[str, Any]]:
+def built(cfg: DictConfig, given: Given) -> tuple[Arm, Job, dict[str, Any]]:
     """The arm that a config describes, how to run it, and the plain data that the arm is built from."""
     whole: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    known = [field.name for cls in (Job, Arm) for field in fields(cls) if field.name not in ("study", "variant")]
     for key in whole:
-        if key not in (*known, *_MATERIAL):
-            raise ValueError(f"{key} is no setting; allowed are {', '.join([*known, *_MATERIAL])}")
+        if key not in SETTINGS:
+            raise ValueError(f"{key} is no setting; allowed are {', '.join(SETTINGS)}")
     evals = whole.get("evals") or {}
     if not isinstance(evals, dict) or not all(isinstance(row, dict) for row in evals.values()):
         raise ValueError(f"evals must be a mapping of names to evals, each a mapping, not {evals!r}")
@@ -236,7 +225,7 @@ def _built(cfg: DictConfig, given: Given) -> tuple[Arm, Job, dict[str, Any]]:
 
 def write_arm(cfg: DictConfig, given: Given) -> tuple[ArmFolder, Job]:
     """Write study.yaml and arm.yaml of a config that was checked; returns the arm's folder and how to run it."""
-    arm, job, plain = _built(cfg, given)
+    arm, job, plain = built(cfg, given)
     study = StudyFolder(Path(job.runs) / arm.study)
     study.write_config(arm)
     folder = study.arm(arm)

@@ -88,6 +88,8 @@ def _held(cfg: DictConfig, key: str, override: Override) -> bool:
     """Whether the names in `cfg` say what `key` is: with another value they would be others."""
     if override.is_delete():
         return False
+    if key == "model" and OmegaConf.select(cfg, "model.alias") is not None:
+        return True  # the alias stands for it, whatever it is
     if key in _GROUPS:
         choice, name = str(_plain(override)), str(cfg[key].name)
         if name != choice and not name.startswith(f"{choice}-"):  # a mixture's goes on with its share
@@ -103,7 +105,7 @@ def _held(cfg: DictConfig, key: str, override: Override) -> bool:
 def _names(cfg: DictConfig) -> list[Any]:
     """What `Arm.name` is put together from."""
     stages = [name for stage in cfg.curriculum for name in (stage.name, stage.algo.name)]
-    return [cfg.model.name, cfg.init.name, *stages]
+    return [cfg.model.name, OmegaConf.select(cfg, "model.alias"), cfg.init.name, *stages]
 
 
 def _plain(override: Override) -> Any:

@@ -33,7 +33,7 @@ _RESULTS = {
 }
 
 
-def examined(model: Model, evals: Sequence[Eval] = (), *, weights: bool = True) -> Iterator[str]:
+def told(model: Model, evals: Sequence[Eval] = (), *, weights: bool = True) -> Iterator[str]:
     """The lines that say what a model is, how its template's quirks are met, which path it takes, what it needs and
     what the `evals` of a suite cost. Without `weights` they are not loaded, and what they tell is left out.
 
@@ -116,10 +116,10 @@ def _cost(renderer: Any, evals: Sequence[Eval], config: Any) -> Iterator[tuple[s
         env.close()
         mean, longest = sum(lengths) / len(lengths), max(lengths)
         replies = cfg.scenarios * cfg.samples
-        told = f"{cfg.scenarios} prompts of {mean:.0f} tokens, {replies} replies of {cfg.max_new_tokens} at most"
+        costs = f"{cfg.scenarios} prompts of {mean:.0f} tokens, {replies} replies of {cfg.max_new_tokens} at most"
         if longest + cfg.max_new_tokens > room:
-            told += f"; the longest of the first does not fit the context: {longest} tokens"
-        yield cfg.name, told
+            costs += f"; the longest of the first does not fit the context: {longest} tokens"
+        yield cfg.name, costs
 
 
 def _tried(model: Model) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from holdfast.records import Record
-from holdfast.report.findings import Findings, Finished, read_transcripts
+from holdfast.report.findings import Findings, Finished, called, read_transcripts
 from holdfast.report.markup import esc, split, table
 from holdfast.report.numbers import DASH, kept, log_odds, nats, percent, points, tenths
 from holdfast.stats.leads import Lead
@@ -53,7 +53,7 @@ def _facts(arms: Sequence[Finished]) -> str:
     installs = [str(install["name"]) for install in config["init"].get("installs", [])]
     stages = [str(stage["name"]) for stage in config["curriculum"]]
     facts = {
-        "model": config["model"]["name"],
+        "model": called(config["model"]),
         "init": config["init"]["name"] + (f": {' → '.join(installs)}" if installs else ""),
         "curriculum": " → ".join(stages) or "no RL",
         "seeds": ", ".join(str(arm.seed) for arm in arms),

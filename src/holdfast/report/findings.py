@@ -236,6 +236,11 @@ def _beside(first: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any], i
     return min(there)[-1] if there else None
 
 
+def called(model: Mapping[str, Any]) -> str:
+    """What a model is called: its alias, if it has one."""
+    return str(model.get("alias") or model["name"])
+
+
 def _variant(config: Mapping[str, Any]) -> str:
     return str(config.get("variant", ""))
 
@@ -249,7 +254,7 @@ def _amounts(config: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _labels(first: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     parts = {
         group: (
-            config["model"]["name"],
+            called(config["model"]),
             config["init"]["name"],
             "+".join(stage["name"] for stage in config["curriculum"]),
             _variant(config),

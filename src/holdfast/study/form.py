@@ -81,7 +81,7 @@ LIST = Kind(lambda value: isinstance(value, list), "a list")
 
 LAUNCHED: Form = {
     "name": TEXT,
-    "model": {"name": TEXT},
+    "model": {"name": TEXT, "alias?": TEXT_OR_NULL},
     "init": {"name": TEXT, "installs?": [{"name": TEXT}]},
     "curriculum": [{"name": TEXT, "steps": STEPS, "env?": ENV}],
     "seed": COUNT,
