@@ -23,6 +23,8 @@ from holdfast_envs.requests.presets import PRESETS
 from holdfast_envs.requests.rows import open_table
 
 COLUMNS = ("prompt", "harmful", "topic", "category", "family")
+LONGEST = 64
+"""Prompts that are measured before a run."""
 
 EXAMPLE: dict[str, Any] = {
     "path": str(files("holdfast_envs") / "prompts" / "example.csv"),
@@ -163,9 +165,17 @@ class Prompts(JudgedEnv):
     def revisions(self) -> Mapping[str, str]:
         return {**super().revisions, **self._table.revisions}
 
+    @property
+    def longest(self) -> Mapping[str, tuple[Message, ...]]:
+        rows = self._families.longest(LONGEST)
+        return {f"{self._source.path}, row {place + 1}": self._scene(place).messages for place in rows}
+
     def scene(self, family: str) -> Scene:
         rows = self._families.rows(family)
-        facts = self._table[int(rows[self.np_random.integers(len(rows))])]
+        return self._scene(int(rows[self.np_random.integers(len(rows))]))
+
+    def _scene(self, place: int) -> Scene:
+        facts = self._table[place]
         facts["topic"] = facts["topic"] or _topic(facts["request"])
         messages: tuple[Message, ...] = ({"role": "user", "content": facts["request"]},)
         if system := facts.pop("system"):

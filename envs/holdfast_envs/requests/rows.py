@@ -78,6 +78,14 @@ class Table:
             self._groups[requests] = Families(self, rows[order], ends, (kept >> 31).astype(np.uint32))
         return self._groups[requests]
 
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Bytes of the messages of each row."""
+        import pyarrow.compute as pc
+
+        request, system = (np.asarray(pc.binary_length(self._columns[name])) for name in ("request", "system"))
+        return request.astype(np.int64) + system
+
     def family(self, place: int) -> str:
         """The name of a family whose first row this is."""
         return str(self._columns["named"][place].as_py()) if self._named else f"row-{place + 1}"
@@ -130,6 +138,12 @@ class Families(Sequence[str]):
         while self[i] != name:  # half of a hash may be of two families
             i += 1
         return self._rows[self._ends[i] : self._ends[i + 1]]
+
+    def longest(self, count: int) -> list[int]:
+        """Places of the longest rows, in bytes, the longest first."""
+        rows = self._rows[self._ends[0] : self._ends[-1]]
+        lengths = self._table.lengths[rows]
+        return [int(row) for row in rows[np.argsort(-lengths, kind="stable")[:count]]]
 
     def __len__(self) -> int:
         return len(self._hashes)

@@ -139,6 +139,11 @@ class ChatEnv(gymnasium.Env[Observation, str]):
         """What was found in data that its user brings, in a line; "" where there is none. It is told before a run."""
         return ""
 
+    @property
+    def longest(self) -> Mapping[str, tuple[Message, ...]]:
+        """The longest openings in data that its user brings, by where each stands, without what the knobs add."""
+        return {}
+
     def transcript(self, action: str) -> Transcript | None:
         """What `judge` is asked when `action` is given; None where it is not asked. Whoever drives many environments
         can ask it about all of them at once beforehand, as it remembers its answers."""

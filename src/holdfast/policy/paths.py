@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from holdfast.policy.attention import Shared
 from holdfast.policy.plain import Plain
@@ -60,9 +60,23 @@ def path_of(model: PreTrainedModel) -> Path:
 
 def context_of(model: PreTrainedModel) -> int:
     """How many tokens fit: what the model was trained on, whatever window its layers have."""
-    config = model.config.get_text_config()
+    return context_in(model.config)
+
+
+def context_in(config: PretrainedConfig) -> int:
+    """How many tokens fit a model of this config."""
+    config = config.get_text_config()
     lengths = [getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len", "n_positions")]
     return min([length for length in lengths if length], default=2**31)
+
+
+def check_fits(prompt: Sequence[int], max_new_tokens: int, context: int) -> None:
+    """Raises ValueError for a prompt that, with `max_new_tokens` more, is longer than the context."""
+    if len(prompt) + max_new_tokens > context:
+        raise ValueError(
+            f"a prompt of {len(prompt)} tokens with max_new_tokens={max_new_tokens} does not fit "
+            f"the model's context of {context} tokens"
+        )
 
 
 def windows_of(model: PreTrainedModel) -> list[int]:

@@ -14,10 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
+
+from transformers import AutoConfig
 
 from holdfast.chat import ChatEnv, Judge, Message, Observation, Outcome, Said, ToolSpec, Transcript
 from holdfast.config import Env, Environment, Mixture, make_env
+from holdfast.policy.checkpoint import load_tokenizer
+from holdfast.policy.paths import check_fits, context_in
 from holdfast.policy.render import Renderer
 from holdfast.policy.sampler import Sample, Sampler
 
@@ -121,6 +126,23 @@ def roll(
     for game in games:
         game.env.close()
     return [game.finish() for game in games]
+
+
+def check_longest(env: Environment | Mixture, folder: Path, max_new_tokens: int) -> None:
+    """Raises ValueError for one of the longest prompts that a user brings which, with a reply, does not fit the context
+    of the model in `folder`. Its weights are not loaded, and what the knobs add to a prompt does not count."""
+    for part in env.environments:
+        made = make_env(part.id, part.kwargs)
+        found = made.unwrapped.longest if isinstance(made.unwrapped, ChatEnv) else {}
+        made.close()
+        if found:
+            renderer = Renderer(load_tokenizer(folder))
+            context = context_in(AutoConfig.from_pretrained(folder, trust_remote_code=False))
+            for place, messages in found.items():
+                try:
+                    check_fits(renderer.prompt_ids(Observation(messages)), max_new_tokens, context)
+                except ValueError as error:
+                    raise ValueError(f"{place}: {error}") from None
 
 
 def _ask_judges(games: Sequence[_Game], replies: Sequence[str]) -> None:
