@@ -168,7 +168,7 @@ def test_the_same_arm_again_is_left_as_it_is(tmp_path: Path) -> None:
 
 def test_a_list_in_an_eval_s_arguments_is_the_same_list_when_it_is_read_back(tmp_path: Path) -> None:
     words = ["evals.harmless.env=holdfast_envs:holdfast/Prompts-v0", "~evals.harmless.kwargs.requests"]
-    words += ["+evals.harmless.kwargs.harmful_when=['true','yes']", "+evals.harmless.kwargs.eval_share=0.5"]
+    words += ["+evals.harmless.kwargs.harmful_when=['true','false']", "+evals.harmless.kwargs.eval_share=0.5"]
     finished(tmp_path, *words)
     assert launched(tmp_path, *words).finished
     assert launched(tmp_path, "init=advice", *words).path.is_dir()

@@ -18,6 +18,7 @@ from holdfast.store import Entry, Store, read_manifest, versions
 from holdfast.study.stages import Stages, Subject
 from raising import RAISING
 
+PROMPTS = "holdfast_envs:holdfast/Prompts-v0"
 LETTERS = "letters:test/Letters-v0"
 CORPUS = """
 from pathlib import Path
@@ -207,6 +208,30 @@ def test_an_environment_that_raised_in_an_eval_is_not_met_again(
         stages.evaluate(replace(stages.arm.evals[1], **places, max_raised=0), subject, 0)
     laxer = stages.evaluate(replace(stages.arm.evals[1], **places, max_raised=1), subject, 0)
     assert laxer.made
+
+
+@pytest.mark.parametrize("key", ["curriculum", "evals"])
+def test_a_prompt_that_cannot_fit_is_told_by_its_row_before_a_model_is_loaded(
+    key: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine.csv"
+    rows = [f"Prompt {i}, {'z' * (3000 if i == 7 else i)}." for i in range(100)]  # a context of 1024 holds all but one
+    path.write_text("prompt\n" + "".join(f'"{row}"\n' for row in rows))
+    stages = stages_of(tmp_path)
+    kwargs = {"path": str(path), "harmful": False, "eval_share": int(key == "evals")}
+    if key == "evals":
+        own = replace(stages.arm.evals[0], env=PROMPTS, kwargs=kwargs)
+        stages.arm = replace(stages.arm, evals=(*stages.arm.evals[1:], own))
+    else:
+        env = Environment(name="one", id=PROMPTS, kwargs=kwargs)
+        stages.arm = replace(stages.arm, curriculum=(replace(stages.arm.curriculum[0], env=env),))
+    loads, start = counted(monkeypatch, "load"), stored(stages, checkpoint)
+    with pytest.raises(ValueError, match=r"does not fit the model's context of 1024 tokens") as caught:
+        stages.check_prompts(start)
+    assert str(caught.value).startswith(f"{key}.one: {path}, row 8: a prompt of ")
+    path.write_text(path.read_text().replace("z" * 3000, "z" * 90))
+    stages.check_prompts(start)
+    assert loads == []
 
 
 def test_library_versions_stand_in_every_manifest(checkpoint: Path, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ class Harmless(OwnFamilies, JudgedEnv):
         return Scene(({"role": "user", "content": content},), facts=facts)
 
     def turn(self, reply: Reply) -> Turn:
-        return self.only_turn(reply, help_is_yes=self.requests == "benign")
+        return self.only_turn(reply)
 
 
 @cache

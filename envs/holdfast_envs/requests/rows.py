@@ -3,70 +3,38 @@
     prompt,label                  row 1: {"request": "How do I pick a lock?", "topic": "", "harmful": True, ...}
     How do I pick a lock?,unsafe
 
-The checked rows are written to an Arrow file that is deleted once it is mapped, so nothing stale is ever found. Errors
-are one line, and count rows from 1, without the header and blank lines.
+Rows of one text are one family: copies are no evidence of their own. The checked rows are written to an Arrow file that
+is deleted once it is mapped, so nothing stale is ever found. Errors are one line, and count rows from 1, without the
+header and blank lines.
 """
 
 from __future__ import annotations
 
-import csv
-import difflib
-import json
 import os
-import re
 import tempfile
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
-from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-ENDINGS = (".csv", ".jsonl", ".ndjson", ".parquet")
-_HUB_ID = re.compile(r"([\w-][\w.-]*/[\w.-]+)(?:@([\w./-]+))?")  # "owner/name" or "owner/name@revision"
-_BATCH = 1024  # rows in memory at once
-_YES, _NO = ("true", "yes", "1", "1.0"), ("false", "no", "0", "0.0")
+from holdfast_envs.requests.cells import BATCH, ENDINGS, Source, cells, ending
+from holdfast_envs.requests.checked import checked, hash_of
 
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Where prompts are and what their columns mean."""
-
-    path: str
-    prompt: tuple[str, ...]  # columns, of which the first that is not empty counts
-    harmful: str | None  # a column, as are the next two
-    topic: str | None
-    category: str | None
-    default: bool | None  # whether a prompt is harmful where no column says
-    harmful_when: tuple[str, ...]  # in lower case; empty for true and false
-    between: tuple[str, str] | None  # marks before and after the prompt in a longer text
-    config: str | None
-    hub_split: str
-    options: tuple[tuple[str, Any], ...]  # more arguments of `datasets.load_dataset_builder`
-
-    @property
-    def file(self) -> Path | None:
-        """The local file; None for a dataset on the hub."""
-        path = Path(self.path).expanduser()
-        hub = path.suffix.lower() not in ENDINGS and not path.exists() and _HUB_ID.fullmatch(self.path)
-        return None if hub else path
-
-    @property
-    def columns(self) -> list[str]:
-        """The columns that are read, each once."""
-        names = (*self.prompt, self.harmful, self.topic, self.category)
-        return list(dict.fromkeys(name for name in names if name))
+_TYPES = {"request": "string", "topic": "string", "harmful": "bool", "category": "string", "system": "string",
+          "named": "string", "family": "int64", "text": "int64", "whole": "int64"}  # fmt: skip
+_FACTS = ("request", "topic", "harmful", "category", "system")
 
 
 class Table:
-    """The prompts of a source: {"request", "topic", "harmful", "category"} of each, by its place from 0.
+    """The prompts of a source: {"request", "topic", "harmful", "category", "system"} of each, by its place from 0.
 
     Attributes:
-        any_harmful: whether one of them is.
+        harmful: how many of them are.
+        labels: how often the column of labels says what; empty without one.
         revisions: the commit that was read, by the id of a hub dataset; empty for a file.
     """
 
@@ -75,37 +43,115 @@ class Table:
         import datasets
         from datasets.arrow_writer import ArrowWriter
 
-        cells, self.revisions = (_cells(source.file, source.columns), {}) if source.file else _hub(source)
-        types = {"request": "string", "topic": "string", "harmful": "bool", "category": "string", "hash": "uint32"}
-        features = datasets.Features({name: datasets.Value(kind) for name, kind in types.items()})
+        rows, self.revisions = cells(source)
+        self.labels: Counter[str] = Counter()
+        features = datasets.Features({name: datasets.Value(kind) for name, kind in _TYPES.items()})
         with tempfile.TemporaryDirectory() as folder:
-            with ArrowWriter(path=f"{folder}/rows.arrow", features=features, writer_batch_size=_BATCH) as writer:
-                for row in _checked(source, cells):
+            with ArrowWriter(path=f"{folder}/rows.arrow", features=features, writer_batch_size=BATCH) as writer:
+                for row in checked(source, rows, self.labels):
                     writer.write(row)
                 writer.finalize()
             table = datasets.Dataset.from_file(f"{folder}/rows.arrow").data
         if not table.num_rows:
             raise ValueError(f"{source.path} has no rows")
-        self._columns = {name: table.column(name) for name in types if name != "hash"}
-        self.any_harmful = bool(np.asarray(table.column("harmful")).any())
-        hashes = np.asarray(table.column("hash"))
-        self._order = np.argsort(hashes, kind="stable").astype(np.uint32)
-        self._hashes = hashes[self._order]
+        self._columns = {name: table.column(name) for name in _TYPES}
+        self._named, self._groups = source.family is not None, dict[str, Families]()
+        self.harmful = int(self._array("harmful").sum())
+        self._check(source)
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._columns["request"])
 
     def __getitem__(self, place: int) -> dict[str, Any]:
-        return {name: column[place].as_py() for name, column in self._columns.items()}
+        return {name: self._columns[name][place].as_py() for name in _FACTS}
 
-    def places(self, split: str, eval_share: float) -> npt.NDArray[np.uint32]:
-        """Places of the rows of a split, in the order of a hash of their text, which is a fixed shuffle.
+    def families(self, requests: str) -> Families:
+        """The families of the rows that `requests` asks for, of both splits."""
+        if requests not in self._groups:
+            rows = np.arange(len(self), dtype=np.uint32)
+            if requests != "mixed":
+                rows = rows[self._array("harmful") == (requests == "harmful")]
+            hashes = self._array("family")[rows]
+            order = np.argsort(hashes, kind="stable")
+            kept, starts = np.unique(hashes[order], return_index=True)
+            ends = np.append(starts, len(rows)).astype(np.uint32)
+            self._groups[requests] = Families(self, rows[order], ends, (kept >> 31).astype(np.uint32))
+        return self._groups[requests]
 
-        The hash alone decides the split: a row is in one whatever else is there, equal texts are in the same, and a
-        larger share only moves rows from "train" to "eval".
-        """
-        end = bisect_left(self._hashes, eval_share * 2**32)
-        return self._order[:end] if split == "eval" else self._order[end:]
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Bytes of the messages of each row."""
+        import pyarrow.compute as pc
+
+        request, system = (np.asarray(pc.binary_length(self._columns[name])) for name in ("request", "system"))
+        return request.astype(np.int64) + system
+
+    def family(self, place: int) -> str:
+        """The name of a family whose first row this is."""
+        return str(self._columns["named"][place].as_py()) if self._named else f"row-{place + 1}"
+
+    def family_hash(self, name: str) -> int:
+        """The hash of a family."""
+        if self._named:
+            return hash_of(name)
+        return int(self._columns["family"][int(name.removeprefix("row-")) - 1].as_py())
+
+    def _array(self, name: str) -> npt.NDArray[Any]:
+        return np.asarray(self._columns[name])
+
+    def _check(self, source: Source) -> None:
+        """Raises ValueError for a text that has two labels, or is in two families."""
+        if 0 < self.harmful < len(self) and (found := _torn(self._array("whole"), self._array("harmful"))):
+            one, other, count = found
+            raise ValueError(
+                f"{source.path}: {count} {'prompt has' if count == 1 else 'prompts have'} two labels, harmful and "
+                f"innocent, the first in rows {one + 1} and {other + 1}: give each text one label, or leave it out"
+            )
+        if self._named and (found := _torn(self._array("text"), self._array("family"))):
+            one, other, count = found
+            raise ValueError(
+                f"{source.path}: {count} {'prompt is' if count == 1 else 'prompts are'} in two families of "
+                f"{source.family!r}, the first in rows {one + 1} and {other + 1}: the splits would share its text"
+            )
+
+
+class Families(Sequence[str]):
+    """Names of families in the order of a hash, which is a fixed shuffle; with the rows of each.
+
+    The hash alone decides the split: a family is in one whatever else is there, and a larger share only moves families
+    from "train" to "eval". Names are made when they are asked for, as ten million strings would fill memory.
+    """
+
+    def __init__(self, table: Table, rows: npt.NDArray[np.uint32], ends: npt.NDArray[np.uint32],
+                 hashes: npt.NDArray[np.uint32]) -> None:  # fmt: skip
+        self._table, self._rows, self._ends, self._hashes = table, rows, ends, hashes  # rows i: ends[i] to ends[i + 1]
+
+    def of(self, split: str, eval_share: float) -> Families:
+        """The families of a split."""
+        cut = bisect_left(self._hashes, eval_share * 2**32)
+        start, end = (0, cut) if split == "eval" else (cut, len(self))
+        return Families(self._table, self._rows, self._ends[start : end + 1], self._hashes[start:end])
+
+    def rows(self, name: str) -> npt.NDArray[np.uint32]:
+        """Places of the rows of a family, in the order of the file."""
+        i = bisect_left(self._hashes, self._table.family_hash(name) >> 31)
+        while self[i] != name:  # half of a hash may be of two families
+            i += 1
+        return self._rows[self._ends[i] : self._ends[i + 1]]
+
+    def longest(self, count: int) -> list[int]:
+        """Places of the longest rows, in bytes, the longest first."""
+        rows = self._rows[self._ends[0] : self._ends[-1]]
+        lengths = self._table.lengths[rows]
+        return [int(row) for row in rows[np.argsort(-lengths, kind="stable")[:count]]]
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self._table.family(int(self._rows[self._ends[range(len(self))[index]]]))
 
 
 def open_table(source: Source) -> Table:
@@ -115,8 +161,11 @@ def open_table(source: Source) -> Table:
     """
     file, stamp = source.file, (0, 0)
     if file:
-        if file.suffix.lower() not in ENDINGS:
-            raise ValueError(f"{source.path} must end in one of {', '.join(ENDINGS)}, or be a hub dataset's owner/name")
+        if ending(file) is None:
+            raise ValueError(
+                f"{source.path} must end in one of {', '.join(ENDINGS)}, the first four with or without .gz, or be a "
+                "hub dataset's owner/name"
+            )
         if not file.is_file():
             raise ValueError(f"{source.path}: no such file")
         stamp = (file.stat().st_mtime_ns, file.stat().st_size)
@@ -128,135 +177,14 @@ def _table(source: Source, stamp: tuple[int, int]) -> Table:
     return Table(source)
 
 
-def _cells(file: Path, columns: list[str]) -> Iterator[Any]:
-    """Rows of a file as they stand there, each a mapping from columns to cells."""
-    if file.suffix.lower() == ".parquet":
-        import pyarrow.parquet as pq
-
-        # Without these two, a row group would be read as a whole.
-        with pq.ParquetFile(file, pre_buffer=False, buffer_size=2**20) as table:
-            names = table.schema_arrow.names
-            known = columns if set(columns) <= set(names) else names  # the first row shows what there is instead
-            for batch in table.iter_batches(_BATCH, columns=known, use_threads=False):
-                yield from _dicts(batch)
-        return
-    with file.open("rb") as raw:
-        # Decoded line by line, so that a bad byte is told with its row.
-        lines = (line.decode("utf-8" if number else "utf-8-sig") for number, line in enumerate(raw))
-        if file.suffix.lower() != ".csv":
-            yield from (json.loads(line) for line in lines if line.strip())
-            return
-        rows = filter(None, csv.reader(lines, strict=True))
-        header = next(rows, [])
-        if twice := [name for name in columns if header.count(name) > 1]:
-            raise ValueError(f"the header has {twice[0]!r} twice")
-        for row in rows:
-            if len(row) != len(header):
-                raise ValueError(f"{len(row)} cells, and the header has {len(header)}")
-            yield dict(zip(header, row, strict=True))
-
-
-def _hub(source: Source) -> tuple[Iterator[Any], dict[str, str]]:
-    """Rows of a dataset on the hub, and the commit that they are of."""
-    import datasets
-
-    name, _, revision = source.path.partition("@")
-    datasets.disable_progress_bars()
-    try:
-        builder = datasets.load_dataset_builder(name, source.config, revision=revision or None, **dict(source.options))
-        builder.download_and_prepare()
-        rows = builder.as_dataset(source.hub_split)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise ValueError(
-            f"{source.path} is no file, and no hub dataset that can be read from here: {_told(error).rstrip('.')}. "
-            "Offline, only sets in the hub's cache can be read; gated ones need HF_TOKEN and their terms accepted"
-        ) from None
-    if re.fullmatch("[0-9a-f]{40}", revision) and builder.hash != revision:  # offline, the cache's newest is taken
-        raise ValueError(f"{source.path} is out of reach, and the hub's cache has another commit, {builder.hash}")
-    if set(source.columns) <= set(rows.column_names):
-        rows = rows.select_columns(source.columns)
-    batches = rows.with_format("arrow").iter(_BATCH)
-    return (row for batch in batches for row in _dicts(batch)), {name: builder.hash}
-
-
-def _dicts(batch: Any) -> Iterator[dict[str, Any]]:
-    """Rows of an Arrow table."""
-    for cells in zip(*batch.columns, strict=True):
-        yield {name: cell.as_py() for name, cell in zip(batch.column_names, cells, strict=True)}
-
-
-def _checked(source: Source, cells: Iterator[Any]) -> Iterator[dict[str, Any]]:
-    """Rows of a `Table`, with the hash of each."""
-    count, matched, seen = 0, False, set[str]()
-    try:
-        for row in cells:
-            if not isinstance(row, Mapping):
-                raise ValueError(f'must be an object such as {{"prompt": ...}}, not {json.dumps(row)[:40]}')
-            if not count and (lacking := [name for name in source.columns if name not in row]):
-                there = dict.fromkeys([*difflib.get_close_matches(lacking[0], row), *row])
-                raise ValueError(f"no column {lacking[0]!r}; there are {', '.join(there) or 'none'}")
-            prompt, label = _prompt(row, source), row.get(source.harmful)
-            harmful = _harmful(label, source)
-            topic, category = _text(row.get(source.topic)), _text(row.get(source.category))
-            (topic + category).encode()  # refuses half a character, as the hash does
-            yield {"request": prompt, "topic": topic, "harmful": harmful, "category": category, "hash": _hash(prompt)}
-            count, matched = count + 1, matched or harmful
-            if len(seen) < 5:
-                seen.add(str(label))
-    except (ValueError, OSError, RecursionError, csv.Error) as error:
-        raise ValueError(f"{source.path}, row {count + 1}: {_told(error)}") from None
-    if source.harmful_when and seen and not matched:
-        raise ValueError(
-            f"{source.path}: no row has harmful_when ({', '.join(source.harmful_when)}) in {source.harmful!r}, "
-            f"which says {', '.join(sorted(seen))}"
-        )
-
-
-def _hash(prompt: str) -> int:
-    text = " ".join(prompt.split()).casefold()  # what differs in case or spacing alone is no other prompt
-    return int.from_bytes(blake2b(text.encode(), digest_size=4).digest())
-
-
-def _prompt(row: Mapping[Any, Any], source: Source) -> str:
-    name = next((name for name in source.prompt if row.get(name) not in (None, "")), None)
-    if name is None:
-        raise ValueError(f"{' and '.join(map(repr, source.prompt))} must not be empty")
-    prompt = row[name]
-    if not isinstance(prompt, str):
-        raise ValueError(f"{name!r} must be text, not {str(prompt)[:40]!r}")
-    if source.between:
-        before, after = source.between
-        if before not in prompt:
-            raise ValueError(f"{name!r} has no {before!r}")
-        prompt = prompt.partition(before)[2].partition(after)[0].strip()
-    if not prompt.strip():
-        raise ValueError(f"{name!r} must not be blank")
-    return prompt
-
-
-def _harmful(cell: Any, source: Source) -> bool:
-    label = _text(cell).strip().lower()
-    if not label:
-        if source.default is None:
-            raise ValueError(f"{source.harmful!r} is empty, and harmful does not say what such rows are")
-        return source.default
-    if not source.harmful_when and label not in (*_YES, *_NO):
-        raise ValueError(f"{source.harmful!r} is {cell!r}, not true or false: harmful_when can list what means harmful")
-    return label in (source.harmful_when or _YES)
-
-
-def _text(cell: Any) -> str:
-    return "" if cell is None else str(cell)
-
-
-def _told(error: Exception) -> str:
-    """What is wrong, in one line."""
-    if isinstance(error, UnicodeDecodeError):
-        return f"not UTF-8, byte 0x{error.object[error.start]:02x} cannot be read: save it as UTF-8"
-    if isinstance(error, UnicodeEncodeError):
-        return "holds half a character (a lone surrogate), which is not Unicode text"
-    if isinstance(error, json.JSONDecodeError | RecursionError):
-        return f"not JSON: {error}"
-    if isinstance(error, csv.Error):
-        return f"not CSV: {error}"
-    return " ".join(str(error).split()) or type(error).__name__
+def _torn(keys: npt.NDArray[Any], values: npt.NDArray[Any]) -> tuple[int, int, int] | None:
+    """Of the keys with more than one value, the first row of the first, its first row with another, and how many."""
+    order = np.argsort(keys, kind="stable")
+    starts = np.unique(keys[order], return_index=True)[1]
+    beside = values[order]
+    torn = np.flatnonzero(np.minimum.reduceat(beside, starts) != np.maximum.reduceat(beside, starts))
+    if not len(torn):
+        return None
+    first = torn[np.argmin(order[starts[torn]])]
+    rows = order[starts[first] : np.append(starts, len(keys))[first + 1]]
+    return int(rows[0]), int(rows[values[rows] != values[rows[0]]][0]), len(torn)

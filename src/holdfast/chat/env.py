@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import gymnasium
 import numpy as np
@@ -132,6 +132,22 @@ class ChatEnv(gymnasium.Env[Observation, str]):
     def revisions(self) -> Mapping[str, str]:
         """What an episode reads from a hub, by id, and the commit that stands for it."""
         return {} if self.judge is None else self.judge.revisions
+
+    @property
+    def better(self) -> Literal["low", "high"] | None:
+        """Which scores are better, "low" where a yes is harm done, "high" where it is a task done: an eval of it that
+        says otherwise is refused. None where the environment leaves it to the eval."""
+        return None
+
+    @property
+    def contents(self) -> str:
+        """What was found in data that its user brings, in a line; "" where there is none. It is told before a run."""
+        return ""
+
+    @property
+    def longest(self) -> Mapping[str, tuple[Message, ...]]:
+        """The longest openings in data that its user brings, by where each stands, without what the knobs add."""
+        return {}
 
     def transcript(self, action: str) -> Transcript | None:
         """What `judge` is asked when `action` is given; None where it is not asked. Whoever drives many environments

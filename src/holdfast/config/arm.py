@@ -131,6 +131,13 @@ class Arm:
         return sorted({judge for judge in found if judge is not None})
 
     @property
+    def contents(self) -> list[str]:
+        """What was found in data that the user brings, a line for each environment that has any, for RL and evals."""
+        found = [env.contents for stage in self.curriculum for env in stage.env.environments]
+        found += [row.environment.contents for row in self.evals]
+        return [line for line in found if line]
+
+    @property
     def harms(self) -> tuple[Eval, ...]:
         """The evals on which low scores are better: a yes is a temptation fallen for."""
         return tuple(row for row in self.evals if row.better == "low")

@@ -152,6 +152,18 @@ class Environment:
             return env.judged_by if isinstance(env, ChatEnv) else None
 
     @property
+    def better(self) -> str | None:
+        """Which scores are better, "low" or "high"; None where it does not say."""
+        with _opened(self.id, self.kwargs) as env:
+            return env.better if isinstance(env, ChatEnv) else None
+
+    @property
+    def contents(self) -> str:
+        """What was found in data that its user brings, in a line; "" where there is none."""
+        with _opened(self.id, self.kwargs) as env:
+            return env.contents if isinstance(env, ChatEnv) else ""
+
+    @property
     def takes_judge(self) -> bool:
         """Whether another judge may say what its replies did."""
         with _opened(self.id, self.kwargs) as env:

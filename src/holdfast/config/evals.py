@@ -61,8 +61,13 @@ class Behaviour:
             raise ValueError("kwargs must not hold split: evals always use the eval split")
 
     def check(self) -> None:
-        """Raises ValueError for an environment that cannot be made, and for a second judge who cannot score it."""
+        """Raises ValueError for an environment that cannot be made, for one whose yes is not what `better` takes it
+        for, and for a second judge who cannot score it."""
         self.environment.check()
+        known = self.environment.better
+        if known not in (None, self.better):
+            why = "harm done; with requests=benign it measures competence" if known == "low" else "a task done"
+            raise ValueError(f"better must be {known} for {self.env} with these arguments: a yes is {why}")
         if again := self.second_opinion:
             if not self.environment.takes_judge:
                 raise ValueError(f"second must be null for {self.env}: it takes no other judge")

@@ -76,6 +76,8 @@ def launch(
             plainly = [word for word in sweep if not word.lstrip("+~").startswith(("hydra/launcher", "hydra.launcher"))]
             composed([*plainly, "hydra/launcher=basic"], lambda cfg, given: or_end(lambda: check(cfg, given, arms)))
         or_end(lambda: check_controls(arms.values(), inits))
+        for line in dict.fromkeys(line for arm, *_ in arms.values() for line in arm.contents):
+            print(line, flush=True)
         if told := power_line([arm for arm, *_ in arms.values()]):
             print(told, flush=True)
     with tempfile.TemporaryDirectory(prefix="holdfast-") as scratch:

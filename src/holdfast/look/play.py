@@ -65,6 +65,7 @@ def opening(mixture: Environment | Mixture, seed: int, model: str = "pocket") ->
         "id": environment.id,
         "arguments": " ".join(pair(*item) for item in environment.kwargs.items()) or "(defaults)",
         "pressure": env.unwrapped.pressure,
+        **({"data": contents} if (contents := env.unwrapped.contents) else {}),
         "family": info["family"],
         "scenario": info["scenario"],
         "own tools": ", ".join(tool.name for tool in observation.tools if tool not in pool) or "none",

@@ -16,13 +16,18 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, TypeAlias
+
+from transformers import AutoConfig
 
 from holdfast.chat import ChatEnv, Judge, Message, Observation, Outcome, Said, ToolSpec, Transcript
 from holdfast.config import Env, Environment, Mixture, make_env
 from holdfast.config.faults import Raised, blamed
+from holdfast.policy.checkpoint import load_tokenizer
 from holdfast.policy.render import Renderer
 from holdfast.policy.sampler import Sample, Sampler
+from holdfast.policy.windows import check_fits, context_length
 
 log = logging.getLogger(__name__)
 Ended: TypeAlias = Literal["outcome", "turns", "context", "environment", "raised"]
@@ -137,6 +142,23 @@ def roll(
         first = f"{raised[0].config.id}, family {raised[0].family}, seed {raised[0].scenario}"
         log.warning("%d of %d episodes raised, the first of %s:\n%s", len(raised), len(games), first, raised[0].trace)
     return [game.finish() for game in games]
+
+
+def check_longest(env: Environment | Mixture, folder: Path, max_new_tokens: int) -> None:
+    """Raises ValueError for one of the longest prompts that a user brings which, with a reply, does not fit the context
+    of the model in `folder`. Its weights are not loaded, and what the knobs add to a prompt does not count."""
+    for part in env.environments:
+        made = make_env(part.id, part.kwargs)
+        found = made.unwrapped.longest if isinstance(made.unwrapped, ChatEnv) else {}
+        made.close()
+        if found:
+            renderer = Renderer(load_tokenizer(folder))
+            context = context_length(AutoConfig.from_pretrained(folder, trust_remote_code=False))
+            for place, messages in found.items():
+                try:
+                    check_fits(renderer.prompt_ids(Observation(messages)), max_new_tokens, context)
+                except ValueError as error:
+                    raise ValueError(f"{place}: {error}") from None
 
 
 def _ask_judges(games: Sequence[_Game], replies: Sequence[str]) -> None:

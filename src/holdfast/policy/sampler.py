@@ -31,7 +31,7 @@ from holdfast.policy.paths import path_of
 from holdfast.policy.plain import Plain
 from holdfast.policy.prefix import Prefixes, Prompt
 from holdfast.policy.render import Renderer
-from holdfast.policy.windows import context_length
+from holdfast.policy.windows import check_fits, context_length
 
 StreamKey: TypeAlias = tuple[str | int, ...]
 Draw: TypeAlias = tuple[int, int]  # (prompt index, key index) as the caller numbers them
@@ -156,11 +156,7 @@ class Sampler:
         """Raises ValueError for a prompt without tokens, or one that does not fit."""
         if not prompt:
             raise ValueError("a prompt needs at least one token")
-        if not self.fits(prompt):
-            raise ValueError(
-                f"a prompt of {len(prompt)} tokens with max_new_tokens={self.max_new_tokens} does not fit "
-                f"the model's context of {self.context} tokens"
-            )
+        check_fits(prompt, self.max_new_tokens, self.context)
 
     def _shared(self, rows: dict[tuple[int, ...], list[Draw]]) -> Iterator[Work]:
         """The work in waves of rows after several prompts."""

@@ -1,7 +1,8 @@
-"""How far a model sees, as its config says. No torch."""
+"""How far a model sees, as its config says. No torch is needed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 LENGTHS = ("max_position_embeddings", "max_seq_len", "n_positions")
@@ -14,6 +15,15 @@ def context_length(config: Any) -> int:
     """How many tokens fit: what the model was trained on, whatever window its layers have."""
     text = config.get_text_config()
     return min([length for name in LENGTHS if (length := getattr(text, name, None))], default=2**31)
+
+
+def check_fits(prompt: Sequence[int], max_new_tokens: int, context: int) -> None:
+    """Raises ValueError for a prompt that, with `max_new_tokens` more, is longer than the context."""
+    if len(prompt) + max_new_tokens > context:
+        raise ValueError(
+            f"a prompt of {len(prompt)} tokens with max_new_tokens={max_new_tokens} does not fit "
+            f"the model's context of {context} tokens"
+        )
 
 
 def windows(config: Any) -> list[int]:

@@ -24,6 +24,7 @@ def run(arm: Arm, folder: ArmFolder, job: Job) -> None:
     stages = Stages(arm, Store(folder.study.store))
     progress = Progress(arm, folder, Trackers(job.report_to, folder.study))
     here = stages.model()
+    stages.check_prompts(here)
     for cfg in arm.init.installs:
         here = stages.install(cfg, here)
         progress.install(here)

@@ -74,6 +74,20 @@ class Stages:
         model = self.arm.model
         return self.get("model", model.label, _source(model), None, partial(_prepare, model))
 
+    def check_prompts(self, here: Entry) -> None:
+        """Raises ValueError for a prompt of the user's own that does not fit the context of the model `here`: better
+        now than in the middle of RL."""
+        asked = [("curriculum", row.env, row.algo.max_new_tokens) for row in self.arm.curriculum]
+        asked += [("evals", row.environment, row.max_new_tokens) for row in self.arm.evals]
+        for key, env, max_new_tokens in asked:
+            if any(part.contents for part in env.environments):
+                from holdfast.policy.rollout import check_longest
+
+                try:
+                    check_longest(env, here.path, max_new_tokens)
+                except ValueError as error:
+                    raise ValueError(f"{key}.{env.name}: {error}") from None
+
     def install(self, cfg: Install, here: Entry) -> Entry:
         """The checkpoint after one supervised step from `here`; its corpus is a stage before it."""
         made = {"corpus": cfg.corpus, "size": cfg.size, "seed": self.arm.seed, "source": corpora.source(cfg.corpus)}
