@@ -41,8 +41,8 @@ def test_power_is_told_of_the_size_that_was_asked_for(capsys: pytest.CaptureFixt
     line, blank, head, *rows = capsys.readouterr().out.splitlines()
     assert line.startswith("power: 6 families x 4 episodes x 3 seeds: ")
     assert "of 30 points" in line
-    assert line.endswith("(correlation 0.1, seed s.d. 4 points)")
-    assert (blank, head.split()[0], len(rows)) == ("", "if", 5)
+    assert line.endswith("; correlation 0.1, seed s.d. 4 points)")
+    assert (blank, head.split()[0], len(rows)) == ("", "if", 6)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_power_is_told_of_the_size_that_was_asked_for(capsys: pytest.CaptureFixt
         (["power", "--families", "0"], ["families must be 2 or more, not 0"]),
         (["power", "--families", "48"], ["scenarios must be at least as many as families, 48, not 36"]),
         (["power", "--samples", "0"], ["samples must be 1 or more, not 0"]),
-        (["power", "--control", "1.5"], ["control must be a rate above 0 and below 1, not 1.5"]),
+        (["power", "--control", "1.5"], ["control must be a rate from 0.001 to 0.999, not 1.5"]),
         (["power", "--lead", "60"], ["lead must be above 0 and below the control's rate, 50 points, not 60"]),
         (["power", "--correlation", "0.9999"], ["correlation must be 0 to 0.8, not 0.9999"]),
         (["power", "--seed-sd", "49.99"], ["seed_sd must be 0 to 40, not 49.99"]),

@@ -123,7 +123,7 @@ def test_power_reads_as_a_line_and_a_table() -> None:
     assert line(found, "blackmail") == (
         "power on blackmail: 12 families x 9 episodes x 1 seed: a lead passes the install gate in 80% of studies from "
         "21 points on; one of 40 points is said to have persisted in 100% if all is kept, and to be washed out in 0% "
-        "if the arm loses it (100 simulated, ± 0 %; correlation 0.3, seed s.d. 0 points)"
+        "if the arm loses it (100 simulated, ± 1 %; correlation 0.3, seed s.d. 0 points)"
     )
     half = {case: dict.fromkeys(VERDICTS, 0.5) for case in found.said}
     assert "(100 simulated, ± 5 %;" in line(replace(found, said=half))

@@ -176,7 +176,8 @@ def line(found: Power, name: str = "") -> str:
     kept = found.said["all is kept"]["persisted"]
     gone = found.said["none is kept, the arm rose"]["washed out"]
     least = f"from {found.smallest:.0f} points on" if math.isfinite(found.smallest) else "at no size there is room for"
-    error = math.ceil(100 * max(math.sqrt(p * (1 - p) / found.studies) for p in (kept, gone)))
+    smooth = [(p * found.studies + 1) / (found.studies + 2) for p in (kept, gone)]  # 0 of 5 is not known to 0 points
+    error = math.ceil(100 * max(math.sqrt(p * (1 - p) / found.studies) for p in smooth))
     return (
         f"{told}a lead passes the install gate in {WANTED:.0%} of studies {least}; one of {found.lead:g} points is "
         f"said to have persisted in {kept:.0%} if all is kept, and to be washed out in {gone:.0%} if the arm loses "
