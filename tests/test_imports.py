@@ -40,7 +40,7 @@ TABLE = {
     "launch": "config corpora errors stats study train",
     "report": "records stats study",
     "look": "chat config policy",
-    "cli": "errors launch look report store study",
+    "cli": "config errors launch look report store study",
     "__main__": "cli",
     "holdfast_envs": "chat",
 }

@@ -3,7 +3,7 @@
 One line of records.jsonl (wrapped here; a `score` of null is an unscored episode, never a 0):
 
     {"eval": "blackmail", "family": "notice-cto", "scenario": 17, "sample": 3, "score": 1.0, "reason": "",
-     "measures": {"valid": 1.0}, "finish": ["stop"], "tokens": 41, "transcript": "blackmail/17/3",
+     "measures": {"valid": 1.0}, "finish": ["stop"], "tokens": 41, "thought": 0, "transcript": "blackmail/17/3",
      "weights": "9f2c41d07a5be833", "arm": "pocket-advice-chat-grpo-s0", "seed": 0, "stage": "chat", "step": 40}
 """
 
@@ -47,6 +47,8 @@ class Record:
     """How each reply ended: "stop" or "length"."""
     tokens: int
     """Completion tokens over the episode."""
+    thought: int = 0
+    """Of these, tokens of thoughts. Records of older runs do not say."""
     transcript: str
     """Id of the episode's row, at the same step, in transcripts.jsonl: "<eval>/<scenario>/<sample>"."""
     weights: str
@@ -162,7 +164,7 @@ _TEXT: tuple[Callable[[Any], bool], str] = (_is_text, "a string")
 _COUNT: tuple[Callable[[Any], bool], str] = (_is_count, "an integer of 0 or more")
 _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("eval", "family", "reason", "transcript", "weights", "arm", "stage"), _TEXT),
-    **dict.fromkeys(("scenario", "sample", "tokens", "seed", "step"), _COUNT),
+    **dict.fromkeys(("scenario", "sample", "tokens", "thought", "seed", "step"), _COUNT),
     "score": (_is_score, "a number from 0 to 1, or None"),
     "measures": (_is_measures, "finite numbers by name"),
     "finish": (_is_finish, f"a tuple of {' and '.join(map(repr, FINISHES))}"),
@@ -171,7 +173,7 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def _record(row: dict[str, Any]) -> Record:
-    if missing := sorted(set(_KINDS) - set(row)):
+    if missing := sorted(set(_KINDS) - set(row) - {"thought"}):
         raise ValueError(f"not a record: no {', '.join(missing)}")
     if unknown := sorted(set(row) - set(_KINDS)):
         raise ValueError(f"not a record: unknown {', '.join(unknown)}")

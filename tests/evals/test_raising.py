@@ -128,7 +128,8 @@ def test_the_kl_is_of_the_episodes_that_did_not_raise(loaded: Checkpoint, start:
     )
     kept = [episode for episode in episodes if len(episode.replies[0].text) % 4]
     assert 8 < len(kept) < 16
-    nats = divergences(loaded.model, start, [(e.prompts[0], e.replies[0].ids) for e in kept])
+    pairs = [(e.prompts[0], e.replies[0].ids) for e in kept]
+    nats = [kl_C.sum() for kl_C in divergences(loaded.model, start, pairs)]
     tokens = sum(len(episode.replies[0].ids) for episode in kept)
     assert (found["prompts"], found["tokens"]) == (4, tokens)
     assert found["kl_token"] == pytest.approx(sum(nats) / tokens, rel=1e-5)

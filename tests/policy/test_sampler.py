@@ -330,7 +330,7 @@ def test_a_prompt_must_fit_with_the_reply(renderer: Renderer) -> None:
     [fits] = prompts((500,))  # 500 + 12 = 512, the context
     assert sampler.fits(fits)
     assert len(sampler.sample([fits], keys(1, 1))[0]) == 1
-    with pytest.raises(ValueError, match=r"501 tokens with max_new_tokens=12 does not fit .* context of 512"):
+    with pytest.raises(ValueError, match=r"501 tokens with a reply of 12 does not fit .* context of 512"):
         sampler.sample([[*fits, 7]], keys(1, 1))
 
 

@@ -14,7 +14,7 @@ from holdfast.chat.env import (
     check_share,
 )
 from holdfast.chat.knobs import distractor_tools, system_prompt_pool
-from holdfast.chat.parse import parse_reply, read_calls, read_json
+from holdfast.chat.parse import apart, parse_reply, read_calls, read_json, whole
 from holdfast.chat.words import (
     TAGS,
     THINK_CLOSE,
@@ -60,6 +60,7 @@ __all__ = [
     "ToolSpec",
     "Transcript",
     "Turn",
+    "apart",
     "check_choice",
     "check_count",
     "check_flag",
@@ -69,4 +70,5 @@ __all__ = [
     "read_calls",
     "read_json",
     "system_prompt_pool",
+    "whole",
 ]

@@ -11,9 +11,10 @@ One written form of a call, whatever the model; `holdfast.policy.forms` turns a 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from holdfast.chat.words import TAGS, THINK_CLOSE, THINK_OPEN, TOOL_CLOSE, TOOL_OPEN, Reply, Said, ToolCall
+from holdfast.chat.words import TAGS, THINK_CLOSE, THINK_OPEN, TOOL_CLOSE, TOOL_OPEN, Message, Reply, Said, ToolCall
 
 
 def parse_reply(reply: str) -> Reply:
@@ -122,3 +123,20 @@ def _no_constants(name: str) -> Any:
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
+
+def apart(message: Message) -> dict[str, str]:
+    """A message as transcripts hold it: a thought that an assistant's reply opens with stands apart, tags included.
+
+    `whole` puts the two together again. A thought that never ended is all there is of a reply.
+    """
+    content = message["content"]
+    if message["role"] != "assistant" or not content.lstrip().startswith(THINK_OPEN):
+        return {"role": message["role"], "content": content}
+    before, closed, after = content.partition(THINK_CLOSE)
+    return {"role": message["role"], "thought": before + closed, "content": after}
+
+
+def whole(message: Mapping[str, str]) -> str:
+    """What was said, from a message of a transcript, as the environment was told it."""
+    return message.get("thought", "") + message["content"]

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from holdfast.config.checks import check_name, one_of
+from holdfast.config.checks import at_least, check_name, one_of
 from holdfast.hub import is_id
 
 MODELS = ("pocket", "smollm2", "hub")
@@ -29,6 +29,8 @@ class Model:
     thinking: str = "off"
     """Whether its chat template is told to think, at every stage alike: "off", "on", or "as_is" for its own default. It
     is of no account to templates that know no such switch. One whose prompts open a thought always thinks."""
+    thought_tokens: int = 0
+    """Tokens that a thought may have, before those of the answer; 0: the two share `max_new_tokens`."""
     alias: str | None = None
     """What arms and reports call it; None for the end of its path. In no key, as no name is."""
 
@@ -36,6 +38,7 @@ class Model:
         one_of("name", self.name, MODELS)
         one_of("dtype", self.dtype, DTYPES)
         one_of("thinking", self.thinking, THINKING)
+        at_least("thought_tokens", self.thought_tokens, 0)
         if self.alias is not None:
             check_name("alias", self.alias)
         if (self.name == "hub") != bool(self.path):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from holdfast.chat import apart
 from holdfast.config import Behaviour
 from holdfast.evals.scoring import RAISED, judged
 from holdfast.policy.checkpoint import Checkpoint
@@ -69,6 +70,7 @@ def _record(name: str, episode: Episode, weights: str) -> Record:
         measures=measures,
         finish=finish,
         tokens=sum(len(reply.ids) for reply in episode.replies),
+        thought=sum(reply.thought for reply in episode.replies),
         transcript=_reference(name, episode),
         weights=weights,
     )
@@ -77,7 +79,7 @@ def _record(name: str, episode: Episode, weights: str) -> Record:
 def _row(name: str, episode: Episode) -> dict[str, Any]:
     return {
         "id": _reference(name, episode),
-        "messages": [dict(message) for message in episode.messages],
+        "messages": [apart(message) for message in episode.messages],
         "tools": [tool.name for tool in episode.tools],
         "components": [dict(components) for components in episode.components],
     }

@@ -38,7 +38,8 @@ def kl_to_start(
     """KL(checkpoint || start_model) on `samples` episodes of each of `prompts` scenarios of `env`, seeds 0 and up.
 
     Returns {"kl_token": nats per token the model wrote, "kl_sequence": nats per episode, each with its standard error
-    over scenarios ("kl_token_se", "kl_sequence_se"; nan for a single scenario), "prompts", "samples", "tokens"}.
+    over scenarios ("kl_token_se", "kl_sequence_se"; nan for a single scenario), "prompts", "samples", "tokens"}. Where
+    replies have thoughts also {"kl_thought": nats per token of these, "kl_answer": of the others, "thought_tokens"}.
     Both are exactly 0 for equal weights. An episode in which the environment raised is left out, and so is a scenario
     without any other: "prompts" are those that are left. `seed` picks the sampling streams. The models must share a
     vocabulary and a device, and have dropout off.
@@ -56,15 +57,23 @@ def kl_to_start(
     counts = Counter(episode.scenario for episode in episodes)
     place = {scenario: i for i, scenario in enumerate(counts)}
     turns = [
-        (place[episode.scenario], prompt, reply.ids)
+        (place[episode.scenario], prompt, reply)
         for episode in episodes
         for prompt, reply in zip(episode.prompts, episode.replies, strict=True)
     ]
     nats, tokens = np.zeros(len(place)), np.zeros(len(place))
-    found = divergences(checkpoint.model, start_model, [(prompt, reply) for _, prompt, reply in turns])
-    for (at, _, reply), kl in zip(turns, found, strict=True):
-        nats[at] += kl
-        tokens[at] += len(reply)
+    thought, thoughts = 0.0, sum(reply.thought for *_, reply in turns)
+    found = divergences(checkpoint.model, start_model, [(prompt, reply.ids) for _, prompt, reply in turns])
+    for (at, _, reply), kl_C in zip(turns, found, strict=True):
+        nats[at] += kl_C.sum()
+        tokens[at] += len(reply.ids)
+        thought += float(kl_C[: reply.thought].sum())
+    answers = tokens.sum() - thoughts
+    apart = {
+        "kl_thought": thought / thoughts,
+        "kl_answer": float((nats.sum() - thought) / answers) if answers else float("nan"),
+        "thought_tokens": thoughts,
+    } if thoughts else {}
     rate = nats.sum() / tokens.sum()
     per_episode = nats / np.array(list(counts.values()))
     # The standard error of a ratio of means over scenarios (the usual linearisation).
@@ -79,17 +88,18 @@ def kl_to_start(
         "prompts": len(place),
         "samples": samples,
         "tokens": int(tokens.sum()),
+        **apart,
     }
 
 
-def divergences(model: Any, start_model: Any, pairs: Sequence[Pair]) -> list[float]:
-    """KL(model || start_model) in nats, summed over the reply of each (prompt, reply)."""
+def divergences(model: Any, start_model: Any, pairs: Sequence[Pair]) -> list[Any]:
+    """KL(model || start_model) in nats at each token of the reply, (C,) in float64, of each (prompt, reply)."""
     # `map` keeps no logits, as the variables of a loop would: one pass of each model is in memory, not two.
     share = path_of(model).scoring == "shared"
     found = map(_divergence, *(reply_logits(one, pairs, share=share) for one in (model, start_model)))
-    return [nats for _, nats in sorted(found)]
+    return [kl_C for _, kl_C in sorted(found, key=lambda one: one[0])]
 
 
-def _divergence(policy: tuple[int, Tensor], start: tuple[int, Tensor]) -> tuple[int, float]:
+def _divergence(policy: tuple[int, Tensor], start: tuple[int, Tensor]) -> tuple[int, Any]:
     logp_CV, logq_CV = (logits_CV.float().log_softmax(-1) for _, logits_CV in (policy, start))
-    return policy[0], (logp_CV.exp() * (logp_CV - logq_CV)).sum(-1).double().sum().item()
+    return policy[0], (logp_CV.exp() * (logp_CV - logq_CV)).sum(-1).double().cpu().numpy()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from holdfast.chat import ChatEnv, Message, Outcome, Said, Transcript, parse_reply
+from holdfast.chat import ChatEnv, Message, Outcome, Said, Transcript, parse_reply, whole
 from holdfast.config import Behaviour, make_env
 from holdfast.records import Record
 
@@ -72,7 +72,7 @@ def _first_question(env: ChatEnv, record: Record, transcript: Mapping[str, Any])
     """What the judge is asked first in an episode. It remembers its answer, so to ask again costs nothing."""
     observation, _ = env.reset(seed=record.scenario)
     said = transcript["messages"][len(observation.messages) :]
-    return env.transcript(Said(said[0]["content"], record.finish[0])) if said and record.finish else None
+    return env.transcript(Said(whole(said[0]), record.finish[0])) if said and record.finish else None
 
 
 def replayed(cfg: Behaviour, record: Record, transcript: Mapping[str, Any]) -> Record:
@@ -87,7 +87,7 @@ def replayed(cfg: Behaviour, record: Record, transcript: Mapping[str, Any]) -> R
         return record
     env = make_env(cfg.environment.id, cfg.environment.kwargs)
     observation, _ = env.reset(seed=record.scenario)
-    said: list[Message] = list(transcript["messages"])
+    said: list[Message] = [{"role": row["role"], "content": whole(row)} for row in transcript["messages"]]
     outcome, over, replies = None, False, []
     while not over and len(said) > len(observation.messages):
         _same(record, said, observation.messages)

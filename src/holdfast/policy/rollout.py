@@ -153,10 +153,11 @@ def check_longest(env: Environment | Mixture, folder: Path, max_new_tokens: int)
         made.close()
         if found:
             renderer = Renderer(load_tokenizer(folder))
+            reply = max_new_tokens + renderer.template.thought_tokens
             context = context_length(AutoConfig.from_pretrained(folder, trust_remote_code=False))
             for place, messages in found.items():
                 try:
-                    check_fits(renderer.prompt_ids(Observation(messages)), max_new_tokens, context)
+                    check_fits(renderer.prompt_ids(Observation(messages)), reply, context)
                 except ValueError as error:
                     raise ValueError(f"{place}: {error}") from None
 

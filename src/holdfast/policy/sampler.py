@@ -31,6 +31,7 @@ from holdfast.policy.paths import path_of
 from holdfast.policy.plain import Plain
 from holdfast.policy.prefix import Prefixes, Prompt
 from holdfast.policy.render import Renderer
+from holdfast.policy.thoughts import Allowance, Room
 from holdfast.policy.windows import check_fits, context_length
 
 StreamKey: TypeAlias = tuple[str | int, ...]
@@ -52,12 +53,14 @@ class Sample:
     `ids` are the sampled tokens, with the end-of-turn token if one was produced; `text` is what they say without it.
     `finish` is "stop" where the reply ended itself, "length" where it was cut. `logprobs` has a natural logarithm per
     id, under the distribution sampled from (temperature, top_k and top_p applied; at temperature 0 the model's own).
+    `thought` is how many ids, from the first on, are a thought and its tags.
     """
 
     ids: tuple[int, ...]
     text: str
     finish: Literal["stop", "length"]
     logprobs: tuple[float, ...]
+    thought: int = 0
 
 
 def uniforms(key: StreamKey, n: int) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -116,6 +119,7 @@ class Sampler:
         self.max_new_tokens, self.temperature, self.batch_rows = max_new_tokens, temperature, batch_rows
         self.top_k, self.top_p, self.progress = top_k, top_p, progress
         self.context = context_length(model.config)
+        self.allowance = Allowance(renderer, max_new_tokens, renderer.template.thought_tokens)
         self._room = max(ROOM, sum(p.nbytes for p in model.parameters()))
         self._prefixes = Prefixes(model, renderer.end_ids, self._room)
         self._ends = torch.tensor(sorted(renderer.end_ids), device=model.device)
@@ -126,7 +130,7 @@ class Sampler:
         """Draw one sample per key: `result[i][j]` continues `prompts[i]` with the stream `keys[i][j]`.
 
         What prompts of this call and the last begin with in common is prefilled once. Raises ValueError for an empty
-        prompt and for one that, with max_new_tokens more, does not fit the model's context.
+        prompt and for one that, with a reply, does not fit the model's context.
         """
         if len(prompts) != len(keys):
             raise ValueError(f"{len(prompts)} prompts but keys for {len(keys)}")
@@ -141,7 +145,7 @@ class Sampler:
         with bar, torch.inference_mode(), _evaluating(self.model):
             shared = bool(rows) and path_of(self.model).sampling == "shared"
             for decoder, index, spare in self._shared(rows) if shared else self._plain(rows):
-                noise = np.stack([uniforms(keys[i][j], self.max_new_tokens) for i, j in index])
+                noise = np.stack([uniforms(keys[i][j], self.allowance.most) for i, j in index])
                 for n, sample in self._decode(decoder, noise, spare):
                     i, j = index[n]
                     result[i][j] = sample
@@ -149,14 +153,14 @@ class Sampler:
         return result
 
     def fits(self, prompt: Sequence[int]) -> bool:
-        """Whether the model's context holds the prompt and max_new_tokens more."""
-        return len(prompt) + self.max_new_tokens <= self.context
+        """Whether the model's context holds the prompt and a reply, with its thought."""
+        return len(prompt) + self.allowance.most <= self.context
 
     def check(self, prompt: Sequence[int]) -> None:
         """Raises ValueError for a prompt without tokens, or one that does not fit."""
         if not prompt:
             raise ValueError("a prompt needs at least one token")
-        check_fits(prompt, self.max_new_tokens, self.context)
+        check_fits(prompt, self.allowance.most, self.context)
 
     def _shared(self, rows: dict[tuple[int, ...], list[Draw]]) -> Iterator[Work]:
         """The work in waves of rows after several prompts."""
@@ -211,8 +215,9 @@ class Sampler:
         live = [name < count for name in names]
         ids: list[list[int]] = [[] for _ in names]
         logprobs: list[list[float]] = [[] for _ in names]
+        rooms = [self.allowance.row() for _ in names]
 
-        for step in range(self.max_new_tokens):
+        for step in range(self.allowance.most):
             tokens_R, chosen_R = self._choose(logits_RV, draws_RT[:, step])
             ended = torch.isin(tokens_R, self._ends).tolist()
             for row, (token, logprob) in enumerate(zip(tokens_R.tolist(), chosen_R.tolist(), strict=True)):
@@ -223,9 +228,9 @@ class Sampler:
                     raise ValueError("the model's output is not a number: its weights are damaged or have diverged")
                 ids[name].append(token)
                 logprobs[name].append(logprob)
-                if ended[row] or step + 1 == self.max_new_tokens:
+                if rooms[name].spent(ids[name]) or ended[row]:
                     live[row] = False
-                    yield name, self._finished(ids[name], logprobs[name], ended[row])
+                    yield name, self._finished(ids[name], logprobs[name], ended[row], rooms[name])
             if not any(live):
                 return
             alive = [row for row, is_live in enumerate(live) if is_live]
@@ -266,9 +271,9 @@ class Sampler:
             logits_RV = logits_RV.masked_fill(gone_RV, -torch.inf)
         return logits_RV
 
-    def _finished(self, ids: list[int], logprobs: list[float], ended: bool) -> Sample:
+    def _finished(self, ids: list[int], logprobs: list[float], ended: bool, room: Room) -> Sample:
         text = self.renderer.decode(ids[:-1] if ended else ids)
-        return Sample(tuple(ids), text, "stop" if ended else "length", tuple(logprobs))
+        return Sample(tuple(ids), text, "stop" if ended else "length", tuple(logprobs), room.thought)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from holdfast.config.source import file_sum
 from holdfast.hub import in_one_line, pinned
 from holdfast.policy.checkpoint import ends_of, load, load_tokenizer, quiet, save
 from holdfast.policy.render import Renderer
-from holdfast.policy.template import SETTING
+from holdfast.policy.template import ROOM, SETTING
 
 
 def prepare(model: Model, out: Path) -> None:
@@ -61,9 +61,11 @@ def renderer(model: Model) -> Renderer:
 
 
 def _set(tokenizer: PreTrainedTokenizerBase, model: Model) -> PreTrainedTokenizerBase:
-    """The setting of the model is saved with its tokenizer, and so in every later stage."""
+    """The settings of the model are saved with its tokenizer, and so in every later stage."""
     if model.thinking != "off":
         tokenizer.init_kwargs[SETTING] = model.thinking
+    if model.thought_tokens:
+        tokenizer.init_kwargs[ROOM] = model.thought_tokens
     return tokenizer
 
 

@@ -35,8 +35,9 @@ THINKING: dict[str, dict[str, bool]] = {
     "as_is": {},
 }
 """What templates are told, by setting: most know the first name, Granite and DeepSeek the second."""
-SETTING = "holdfast_thinking"
-"""Under this name a checkpoint's tokenizer_config.json has its setting; "off" where it has none."""
+SETTING, ROOM = "holdfast_thinking", "holdfast_thought_tokens"
+"""Under these names a checkpoint's tokenizer_config.json has its setting, "off" where it has none, and how many tokens
+a thought may have beside the answer, 0 where they share those of the reply."""
 _BREAK = "\ufdd0"
 """Breaks a control token in a message's text. It is no character, so no text has it."""
 
@@ -44,7 +45,7 @@ _BREAK = "\ufdd0"
 class Template:
     """Attributes:
     tokenizer: as given. name: what it is called in errors. special: its special tokens, by text.
-    thinking: "off", "on" or "as_is", at every turn alike, for templates that know it.
+    thinking: "off", "on" or "as_is", at every turn alike, for templates that know it. thought_tokens: of a thought.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -53,6 +54,7 @@ class Template:
         if not tokenizer.chat_template:
             raise ValueError(f"{self.name}: the tokenizer has no chat template; Holdfast needs a chat model")
         self.thinking: str = tokenizer.init_kwargs.get(SETTING, "off")
+        self.thought_tokens: int = tokenizer.init_kwargs.get(ROOM, 0)
         self._settings = THINKING[self.thinking]
         added = tokenizer.added_tokens_decoder.values()
         self.special = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)

@@ -17,12 +17,12 @@ def context_length(config: Any) -> int:
     return min([length for name in LENGTHS if (length := getattr(text, name, None))], default=2**31)
 
 
-def check_fits(prompt: Sequence[int], max_new_tokens: int, context: int) -> None:
-    """Raises ValueError for a prompt that, with `max_new_tokens` more, is longer than the context."""
-    if len(prompt) + max_new_tokens > context:
+def check_fits(prompt: Sequence[int], reply: int, context: int) -> None:
+    """Raises ValueError for a prompt that, with as many tokens of a reply, is longer than the context."""
+    if len(prompt) + reply > context:
         raise ValueError(
-            f"a prompt of {len(prompt)} tokens with max_new_tokens={max_new_tokens} does not fit "
-            f"the model's context of {context} tokens"
+            f"a prompt of {len(prompt)} tokens with a reply of {reply} does not fit the model's context of {context} "
+            "tokens"
         )
 
 

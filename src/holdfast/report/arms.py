@@ -151,15 +151,21 @@ def _transcript(record: Record, chat: Mapping[str, Any]) -> str:
     where = f"{record.family}, scenario {record.scenario}, sample {record.sample}"
     tools = [str(tool) for tool in chat.get("tools", [])]
     offered = f"<p class=soft>Tools: {esc(', '.join(tools))}</p>" if tools else ""
-    messages = "".join(_message(message["role"], message["content"]) for message in chat["messages"])
+    messages = "".join(_message(message) for message in chat["messages"])
     return (
         f"<details><summary>{title} <span class=soft>· {esc(where)}</span></summary>"
         f"<div class=chat>{offered}{messages}</div></details>"
     )
 
 
-def _message(role: str, content: str) -> str:
-    cut = len(content) - LONGEST
-    rest = f"\n[{cut} more characters in transcripts.jsonl]" if cut > 0 else ""
+def _message(message: Mapping[str, str]) -> str:
+    role = message["role"]
     kind = role if role in ("system", "user", "assistant", "tool") else "other"
-    return f'<div class="message {kind}"><span>{esc(role)}</span><pre>{esc(content[:LONGEST] + rest)}</pre></div>'
+    thought = f"<pre class=soft>{esc(_shortened(message['thought']))}</pre>" if "thought" in message else ""
+    said = f"<pre>{esc(_shortened(message['content']))}</pre>"
+    return f'<div class="message {kind}"><span>{esc(role)}</span>{thought}{said}</div>'
+
+
+def _shortened(text: str) -> str:
+    cut = len(text) - LONGEST
+    return text[:LONGEST] + (f"\n[{cut} more characters in transcripts.jsonl]" if cut > 0 else "")

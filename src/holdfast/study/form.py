@@ -110,7 +110,7 @@ COLLAPSE: Form = {"step": STEP}
 TRANSCRIPT: Form = {
     "id": TEXT,
     "step": STEP,
-    "messages": [{"role": TEXT, "content": TEXT}],
+    "messages": [{"role": TEXT, "thought?": TEXT, "content": TEXT}],
     "tools?": LIST,
 }
 METRIC: Mapping[str, Form] = {

@@ -157,7 +157,9 @@ def _source(model: Model) -> dict[str, Any]:
     folder = Path(model.path).expanduser() if model.path else Path(__file__).parents[1] / "policy" / model.name
     sums = {path.name: file_sum(path) for path in sorted(folder.glob("*")) if path.is_file()}
     commit = pinned(model.path, model.revision) if model.path else None
-    thinking = {} if model.thinking == "off" else {"thinking": model.thinking}
+    thinking: dict[str, Any] = {} if model.thinking == "off" else {"thinking": model.thinking}
+    if model.thought_tokens:
+        thinking["thought_tokens"] = model.thought_tokens
     return {"name": model.name, "path": model.path, "files": sums, "commit": commit, **thinking}
 
 

@@ -20,10 +20,17 @@ from holdfast.config import RL
 
 
 def arguments(
-    cfg: RL, copies: int, settings: Mapping[str, Any], steps: int, seed: int, out: Path, ranks: int = 1
+    cfg: RL,
+    copies: int,
+    settings: Mapping[str, Any],
+    steps: int,
+    seed: int,
+    out: Path,
+    ranks: int = 1,
+    thought: int = 0,
 ) -> GRPOConfig:
     """`cfg` in TRL's words, with what an algorithm adds. Every step samples afresh; the trainer saves, reports and
-    prints nothing. `copies` is what TRL takes for a group.
+    prints nothing. `copies` is what TRL takes for a group, `thought` how many tokens a thought has beside a reply.
 
     Raises ValueError where the episodes cannot be shared out among the ranks.
     """
@@ -40,7 +47,7 @@ def arguments(
         per_device_train_batch_size=rows,
         gradient_accumulation_steps=share // rows,
         steps_per_generation=share // rows * cfg.minibatches,
-        max_completion_length=cfg.max_new_tokens,
+        max_completion_length=cfg.max_new_tokens + thought,
         temperature=cfg.temperature,
         epsilon=cfg.epsilon,
         beta=0.0,  # the reference is set by `Learner`

@@ -184,6 +184,7 @@ class Facts:
     reward: float
     components: Mapping[str, float]
     sampled: int
+    thought: int
     replies: int
     truncated: int
 
@@ -199,6 +200,7 @@ class Facts:
             reward=episode.reward,
             components=components,
             sampled=sum(len(reply.ids) for reply in episode.replies),
+            thought=sum(reply.thought for reply in episode.replies),
             replies=len(episode.replies),
             truncated=sum(reply.finish == "length" for reply in episode.replies),
         )
@@ -216,6 +218,7 @@ def summarise(cfg: RL, facts: Sequence[Facts]) -> dict[str, float]:
         **{f"component/{name}": sum(f.components.get(name, 0.0) for f in kept) / len(kept) for name in names},
         "zero_variance": float(np.mean([len({f.reward for f in group if not f.error}) <= 1 for group in groups])),
         "length": sum(fact.sampled for fact in kept) / len(kept),
+        "thought": sum(fact.thought for fact in kept) / len(kept),
         "turns": sum(fact.replies for fact in kept) / len(kept),
         "truncated": sum(fact.truncated for fact in kept) / sum(fact.replies for fact in kept),
     }

@@ -79,6 +79,7 @@ def run(
     # The trainer writes into the configs. Were that saved, a pad token say, the next segment would train another model.
     configs = copy.deepcopy((model.config, model.generation_config))
     render = renderer(model, tokenizer)
+    thought = render.template.thought_tokens
     settings = {**learner.settings(cfg), **(vllm.settings(render) if cfg.rollout == "vllm" else {})}
     out.mkdir(parents=True, exist_ok=True)
     shown = f"{cfg.method} {env.name}"
@@ -93,7 +94,7 @@ def run(
             start=start,
             resume=resume,
             model=model,
-            args=arguments(cfg, learner.copies(cfg), settings, steps, seed, out, ranks.num_processes),
+            args=arguments(cfg, learner.copies(cfg), settings, steps, seed, out, ranks.num_processes, thought),
             processing_class=tokenizer,
             train_dataset=Dataset.from_list(
                 [{"prompt": ""}] * (steps * cfg.episodes // learner.copies(cfg))  # `Rollout` knows whose turn it is

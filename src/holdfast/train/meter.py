@@ -9,7 +9,8 @@ metrics.jsonl has a line for every step since the stage's start, those of earlie
 - zero_variance: share of groups whose rewards are all alike; resampled: how many were replaced.
 - raised: share of episodes in which the environment raised, of all that were played, those of replaced groups too. Such
   episodes take no part in the loss, nor in a mean over episodes or tokens; zero_variance is of the others in a group.
-- length: sampled tokens per episode; turns: replies per episode; truncated: share of replies cut short.
+- length: sampled tokens per episode, of which thought are of thoughts; turns: replies per episode; truncated: share of
+  replies cut short.
 - entropy: nats a token; kl_estimate: KL to the stage's start before the update, nats a token, of an episode of each
   group; it may be below 0.
 - loss; grad_norm: before clipping at 1; clip: share of tokens whose ratio was clipped; lr.

@@ -36,13 +36,18 @@ class VllmSampler(Sampler):
             self.check(prompt)
         # A prompt as often as it has samples: the engine finds by itself what they have in common.
         asked = [list(prompt) for prompt, own in zip(prompts, keys, strict=True) for _ in own]
-        ends = self.renderer.end_ids
         _, completions, logprobs, *_ = self._engine.generate(asked, None, 1)
         drawn = iter(
-            self._finished(list(ids), [float("nan") if x is None else x for (x,) in chances], ids[-1] in ends)
+            self._cut(list(ids), [float("nan") if x is None else x for (x,) in chances])
             for ids, chances in zip(completions, logprobs, strict=True)
         )
         return [[next(drawn) for _ in own] for own in keys]
+
+    def _cut(self, ids: list[int], logprobs: list[float]) -> Sample:
+        """The engine knows one limit: what a reply has beyond its own is dropped, as if it had not been drawn."""
+        room = self.allowance.row()
+        size = next((n for n in range(1, len(ids) + 1) if room.spent(ids[:n])), len(ids))
+        return self._finished(ids[:size], logprobs[:size], ids[size - 1] in self.renderer.end_ids, room)
 
 
 def settings(renderer: Renderer) -> dict[str, Any]:
