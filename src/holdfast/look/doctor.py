@@ -93,11 +93,13 @@ def _template(renderer: Any) -> dict[str, str]:
 
 
 def _thinking(renderer: Any) -> str:
-    setting = renderer.template.thinking
+    setting, own = renderer.template.thinking, renderer.template.thought_tokens
+    if own:
+        setting += f", with {own} tokens of a thought's own"
     if not renderer.family.opened:
         return setting
-    if setting == "off":
-        return f"cannot be switched off: every prompt opens {renderer.family.opened.strip()}"
+    if renderer.template.thinking == "off":
+        return f"cannot be switched off: every prompt opens {renderer.family.opened.strip()}{setting[len('off') :]}"
     return f"{setting}, and the prompt opens a thought, in which the reply begins"
 
 
@@ -116,8 +118,9 @@ def _cost(renderer: Any, evals: Sequence[Eval], config: Any) -> Iterator[tuple[s
         env.close()
         mean, longest = sum(lengths) / len(lengths), max(lengths)
         replies = cfg.scenarios * cfg.samples
-        costs = f"{cfg.scenarios} prompts of {mean:.0f} tokens, {replies} replies of {cfg.max_new_tokens} at most"
-        if longest + cfg.max_new_tokens > room:
+        reply = cfg.max_new_tokens + renderer.template.thought_tokens
+        costs = f"{cfg.scenarios} prompts of {mean:.0f} tokens, {replies} replies of {reply} at most"
+        if longest + reply > room:
             costs += f"; the longest of the first does not fit the context: {longest} tokens"
         yield cfg.name, costs
 
