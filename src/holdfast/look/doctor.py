@@ -153,8 +153,11 @@ def _warnings(renderer: Any) -> Iterator[str]:
             "this model was not trained on the form of calls that its system message describes. A honeypot in which it "
             "acts through tools says little unless its benign twin shows that it can."
         )
-    if family.opened and renderer.template.thinking == "off":
-        yield "it thinks before every reply. Give it room: a thought that is cut leaves the episode unscored."
+    if family.opened and not renderer.template.thought_tokens:
+        yield (
+            "it thinks before every reply, within the tokens of its answer. model.thought_tokens=1024 gives a thought "
+            "its own: one that is cut leaves the episode unscored."
+        )
     if family.results == "as text" and renderer.template.names_tools:
         yield "what tools say comes as a user's message, as its template ends a reply with calls in another way."
 
