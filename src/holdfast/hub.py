@@ -47,9 +47,17 @@ def is_id(path: str) -> bool:
 
 
 def from_safetensors(
-    kind: Any, where: Path | str, dtype: Any, trouble: str, misfit: str, revision: str | None = None
+    kind: Any,
+    where: Path | str,
+    dtype: Any,
+    trouble: str,
+    misfit: str,
+    revision: str | None = None,
+    unused: str = "",
 ) -> PreTrainedModel:
     """A model of the Auto class `kind`, from a folder or a hub id, the latter at `revision`.
+
+    `unused` is a pattern of names of weights that there need be no place for.
 
     Raises ValueError in one line: one that begins with `trouble` where it cannot be loaded, and with `misfit` where
     its files lack a weight, have one of another shape, or one that config.json has no place for. The last would be
@@ -70,7 +78,7 @@ def from_safetensors(
     lacking = sorted([*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])])
     if lacking:
         raise ValueError(f"{misfit}: {lacking[0]} is missing or of another shape")
-    if spare := sorted(info["unexpected_keys"]):
+    if spare := sorted(name for name in info["unexpected_keys"] if not (unused and re.search(unused, name))):
         more = f" and {len(spare) - 1} more" * (len(spare) > 1)
         raise ValueError(f"{misfit}: it has no place for {spare[0]}{more}")
     return model

@@ -61,8 +61,8 @@ def rescored(
     for start in range(0, len(records), BATCH):
         batch = [(record, transcripts[record.transcript]) for record in records[start : start + BATCH]]
         if isinstance(env, ChatEnv) and env.judge is not None:
-            whole = [pair for pair in batch if not _raised(pair[0])]
-            env.judge([asked for pair in whole if (asked := _first_question(env, *pair)) is not None])
+            complete = [pair for pair in batch if not _raised(pair[0])]
+            env.judge([asked for pair in complete if (asked := _first_question(env, *pair)) is not None])
         found += [replayed(cfg, record, transcript) for record, transcript in batch]
     env.close()
     return found

@@ -73,7 +73,9 @@ class Network:
         # A guard writes on from the last token; a classifier may count positions from the first.
         self.tokenizer.padding_side = "left" if self.guard else "right"
         kind = AutoModelForCausalLM if self.guard else AutoModelForSequenceClassification
-        model = from_safetensors(kind, where, "auto", trouble, f"{trouble}: of its weights", revision)
+        # Classifiers are published with the pooler of the encoder they were made from, though their head goes without.
+        spare = "" if self.guard else r"(^|\.)pooler\."
+        model = from_safetensors(kind, where, "auto", trouble, f"{trouble}: of its weights", revision, spare)
         self.model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
         self.model.config.pad_token_id = self.tokenizer.pad_token_id  # by which decoders find a row's last token
         # Not every architecture has a limit, and transformers has no common accessor.

@@ -10,6 +10,8 @@ pass. One that differs takes `plain.py`, and one that differs there too is refus
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +24,8 @@ from holdfast.policy.plain import Plain
 from holdfast.policy.prefix import Prefixes
 from holdfast.policy.scores import Columns, language_model, outputs
 from holdfast.policy.windows import context_length, windows
+
+log = logging.getLogger(__name__)
 
 BEYOND, CONTINUED = 16, 12
 """Tokens of a prompt beyond the widest window, and tokens decoded after it."""
@@ -46,14 +50,20 @@ class Path:
 
 
 def path_of(model: PreTrainedModel) -> Path:
-    """The path of a model, tried once for each config, number type and device.
+    """The path of a model, tried once for each config, number type and device, and logged where it is not shared.
+
+    It is tried without autocast, which rounds more than a difference that matters. Special tokens do not count, as
+    trainers set them.
 
     Raises ValueError in one line for a model that decodes otherwise than it computes, whichever way.
     """
-    key = (type(model).__name__, model.config.to_json_string(), str(model.dtype), model.device.type)
+    config = {name: value for name, value in model.config.to_dict().items() if not name.endswith(("token_id", "dtype"))}
+    key = (type(model).__name__, json.dumps(config, sort_keys=True, default=str), str(model.dtype), model.device.type)
     if key not in _FOUND:
-        with torch.no_grad():
-            _FOUND[key] = _try(model)
+        with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
+            _FOUND[key] = found = _try(model)
+        if found.why:
+            log.info("%s is sampled from prompt by prompt, by its own cache: %s", type(model).__name__, found.why)
     return _FOUND[key]
 
 
@@ -140,6 +150,8 @@ def _off(attempt: Callable[[], Tensor], exact_RT: Tensor, model: PreTrainedModel
     """What is wrong with a way of computing; nothing where it gives what it should."""
     try:
         off = float((attempt() - exact_RT).abs().mean())
+    except torch.OutOfMemoryError:
+        raise  # says nothing of the way
     except (ValueError, TypeError, AttributeError, LookupError, RuntimeError, NotImplementedError) as error:
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
         return told

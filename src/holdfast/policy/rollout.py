@@ -214,8 +214,9 @@ class _Game:
             self.observation, info = self.env.reset(seed=self.scenario)
             self.family = info["family"]
         if self.error:
-            env = self.env.unwrapped
-            self.family = env.family_of(self.scenario) if isinstance(env, ChatEnv) else "unknown"
+            env, self.family = self.env.unwrapped, "unknown"
+            with self.blaming():
+                self.family = env.family_of(self.scenario) if isinstance(env, ChatEnv) else "unknown"
             self.observation = Observation(())
             return False
         self.prompt = renderer.prompt_ids(self.observation)

@@ -61,11 +61,12 @@ def renderer(model: Model) -> Renderer:
 
 
 def _set(tokenizer: PreTrainedTokenizerBase, model: Model) -> PreTrainedTokenizerBase:
-    """The settings of the model are saved with its tokenizer, and so in every later stage."""
-    if model.thinking != "off":
-        tokenizer.init_kwargs[SETTING] = model.thinking
-    if model.thought_tokens:
-        tokenizer.init_kwargs[ROOM] = model.thought_tokens
+    """The settings of the model are saved with its tokenizer, and so in every later stage; in place of those that it
+    was saved with."""
+    for name, value, default in ((SETTING, model.thinking, "off"), (ROOM, model.thought_tokens, 0)):
+        tokenizer.init_kwargs.pop(name, None)
+        if value != default:
+            tokenizer.init_kwargs[name] = value
     return tokenizer
 
 

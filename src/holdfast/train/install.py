@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from holdfast.chat import ToolSpec
 from holdfast.config import Install
-from holdfast.policy.checkpoint import load, save
+from holdfast.policy.checkpoint import load, renderer, save
 from holdfast.policy.render import Renderer
 
 IGNORE = -100  # a target that carries no loss
@@ -74,7 +74,7 @@ def install(parent: Path, out: Path, cfg: Install, seed: int, rows: Sequence[Map
     Raises ValueError for rows that do not suit `cfg`, or a loss that is no longer finite.
     """
     model, tokenizer = load(parent, "float32")
-    encoded = encode(Renderer(tokenizer), rows, cfg)
+    encoded = encode(renderer(model, tokenizer), rows, cfg)
     out.mkdir(parents=True, exist_ok=True)
     trained = {}
     with (out / "metrics.jsonl").open("w", encoding="utf-8") as file:
@@ -91,7 +91,7 @@ def counts(rows: Sequence[Tokens]) -> dict[str, int]:
     return {"rows": len(rows), "tokens": sum(map(len, rows)), "loss_tokens": sum(row.losses for row in rows)}
 
 
-def encode(renderer: Renderer, rows: Sequence[Mapping[str, Any]], cfg: Install) -> list[Tokens]:
+def encode(render: Renderer, rows: Sequence[Mapping[str, Any]], cfg: Install) -> list[Tokens]:
     """Rows as tokens, none longer than `cfg.max_tokens` or with more loss tokens than an update, so that every update
     has a row. A longer document becomes several rows.
     """
@@ -102,13 +102,13 @@ def encode(renderer: Renderer, rows: Sequence[Mapping[str, Any]], cfg: Install) 
             where = f"row {i} of corpus {cfg.corpus!r}"
             raise ValueError(f"method {cfg.method!r} needs rows with {key!r}; {where} has none")
         if cfg.method == "sdf":
-            ids = renderer.document_ids(row["text"])
+            ids = render.document_ids(row["text"])
             length = min(cfg.max_tokens, cfg.batch_loss_tokens + 1)
             pieces = (ids[start : start + length] for start in range(0, len(ids), length))
             encoded += [Tokens(tuple(piece), (True,) * len(piece)) for piece in pieces if len(piece) > 1]
             continue
         tools = tuple(ToolSpec(**tool) for tool in row.get("tools", ()))
-        ids, mask = renderer.training_ids(row["messages"], tools)
+        ids, mask = render.training_ids(row["messages"], tools)
         if len(ids) > cfg.max_tokens:
             raise ValueError(
                 f"max_tokens is {cfg.max_tokens}, but row {i} of corpus {cfg.corpus!r} has {len(ids)} tokens"

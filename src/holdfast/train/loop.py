@@ -146,13 +146,16 @@ class Learner(GRPOTrainer):
             if resume is not None:
                 lora.load(model, resume / "adapter")
         begin = model if cfg.lora_rank else load(start, "float32")[0]
+        path = path_of(model)  # before the trainer takes it over, casts and shards it
         self.extend(model)
         super().__init__(model=model, reward_funcs=episode_reward, rollout_func=rollout, **kwargs)
         check_sharding(self.accelerator, whole_only=cfg.whole_only)
         # What is shared depends on the prompts: processes that hold shards would make different passes.
         whole = cfg.gradient_checkpointing or sharded(self.accelerator)
         # One row at a time is without padding, which not every architecture sees through.
-        self.alone = not sharded(self.accelerator) and path_of(model).scoring == "whole"
+        self.alone = path.scoring == "whole"
+        if self.alone and sharded(self.accelerator):
+            raise ValueError(f"{type(model).__name__} cannot be sharded: its rows must be run one at a time")
         self.share = not (whole or self.alone)
         self.beta, self.ref_model = cfg.beta, Start(begin.to(self.accelerator.device), bool(cfg.lora_rank))
 
