@@ -95,12 +95,37 @@ def test_several_calls_are_read_in_order(written: str, calls: list[str]) -> None
         '<|START_ACTION|>[{"name": "send_mail"}]<|END_ACTION|>',
         "<tool_call>\n<function=send_mail>\n<parameter=to>",
         "<｜tool▁call▁begin｜>send_mail<｜tool▁sep｜>{",
+        '<|python_tag|>{"name": "send_mail", "parameters": {"body": "Hi\nthere"}}',
+        '{"name": "send_mail", "parameters": {"body": "Hi\nthere"}}',
+        '[send_mail(to="Ada", body="Hi\nthere")]',
+        '<|python_start|>[send_mail(to="Ada", body="Hi\nthere")]',
+        '<tool_call>\n{"name": "send_mail", "arguments": {"to": "Ada", "body": "Hi"}}',
     ],
 )
 def test_what_opens_as_a_call_and_cannot_be_read_is_malformed_and_calls_nothing(written: str) -> None:
     reply = parse_reply(strict(written, TOOLS))
     assert reply.calls == ()
     assert reply.malformed
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        '{"arguments": {"to": "Ada"}, "name": "send_mail"}',
+        '[{"name": "send_mail", "arguments": {"to": "Ada"}}]',
+        '[TOOL_CALLS]send_mail{"to": "Ada"}',
+    ],
+)
+def test_a_call_is_read_in_any_order_of_keys_in_a_list_and_without_a_mark(written: str) -> None:
+    reply = parse_reply(strict(written, TOOLS))
+    assert (reply.calls, reply.text, reply.malformed) == ((ToolCall("send_mail", {"to": "Ada"}),), "", ())
+
+
+def test_tags_of_a_thought_in_the_middle_of_an_answer_are_text() -> None:
+    reply = parse_reply(strict("I use <thinking> tags. I will not.", TOOLS))
+    assert (reply.text, reply.thought) == ("I use <thinking> tags. I will not.", "")
+    reply = parse_reply(strict("<think>a <thinking>b</thinking> c</think>No.", TOOLS))
+    assert (reply.text, reply.thought, reply.malformed) == ("No.", "a <thinking>b</thinking> c", ())
 
 
 @pytest.mark.parametrize(

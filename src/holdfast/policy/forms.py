@@ -133,6 +133,7 @@ def _form(
 
 _DECODER = json.JSONDecoder()
 _DEEP = "<｜tool▁"
+_KEYS = "(?:name|type|function|parameters|arguments|id)"
 _AT_LIST, _AT_OBJECT = r"\s*(?=\[)", r"\s*(?=\{)"
 FORMS = (
     _form("qwen 3.5", rf"{TOOL_OPEN}\s*<function=(?P<name>[^>]*)>", rf"(?:</function>\s*)?{TOOL_CLOSE}",
@@ -140,7 +141,7 @@ FORMS = (
     _form("glm", rf"{TOOL_OPEN}\s*(?P<name>[\w.-]+)(?=\s*<)", TOOL_CLOSE,
           _tagged(r"<arg_key>(?P<key>.*?)</arg_key>\s*<arg_value>", r"</arg_value>")),
     _form("mistral", rf"\[TOOL_CALLS\]{_AT_LIST}", None),
-    _form("mistral 3.2", rf"\[TOOL_CALLS\](?P<name>[\w.-]+)(?:\[CALL_ID\]\w*)?\[ARGS\]{_AT_OBJECT}", None),
+    _form("mistral 3.2", rf"\[TOOL_CALLS\](?P<name>[\w.-]+)(?:\[CALL_ID\]\w*)?(?:\[ARGS\])?{_AT_OBJECT}", None),
     _form("granite", rf"<\|tool_call\|>{_AT_LIST}", None),
     _form("granite code", rf"<function_call>{_AT_OBJECT}", None),
     _form("phi", rf"functools{_AT_LIST}", None),
@@ -156,7 +157,7 @@ FORMS = (
     _form("olmo", r"<function_calls>", r"</function_calls>", _pythonic),
     _form("lfm", r"<\|tool_call_start\|>", r"<\|tool_call_end\|>", _pythonic),
     _form("gemma", r"```tool_code", r"```", _pythonic),
-    _form("llama", r"(?:<\|python_tag\|>)?(?=\{\s*\"(?:name|type|function|parameters)\"\s*:)", None, bare=True),
+    _form("llama", rf"(?:<\|python_tag\|>)?(?=(?:\[\s*)?\{{\s*\"{_KEYS}\"\s*:)", None, bare=True),
     _form("llama pythonic", r"(?:<\|python_start\|>)?(?=\[\s*[A-Za-z_][\w.]*\()",
           r"(?<=\))\s*\](?=\s*(?:$|<|\n))", lambda name, body: _pythonic(name, f"{body}]"), bare=True),
 )  # fmt: skip
@@ -170,7 +171,7 @@ _LEFT = re.compile(  # around or between calls, without meaning of their own
 
 
 _OURS = re.compile(
-    f"({THINK_OPEN}.*?(?:{THINK_CLOSE}|$)|{TOOL_OPEN}\\s*[{{\\[].*?{TOOL_CLOSE})", re.DOTALL
+    f"({THINK_OPEN}.*?(?:{THINK_CLOSE}|$)|{TOOL_OPEN}\\s*[{{\\[].*?(?:{TOOL_CLOSE}|$))", re.DOTALL
 )  # a thought, or a call in the strict form
 
 
@@ -189,8 +190,8 @@ def strict(reply: str, tools: Collection[str], opened: str = "") -> str:
 
 def _thoughts(reply: str) -> str:
     for opened, closed in THOUGHTS[1:]:
-        if opened in reply:
-            before, _, rest = reply.partition(opened)
+        before, found, rest = reply.partition(opened)
+        if found and ("|" in opened or not before.strip()):  # other tags in the middle of a text are text
             thought, ended, after = rest.partition(closed)
             reply = f"{before}{THINK_OPEN}{thought}{THINK_CLOSE if ended else ''}{_thoughts(after)}"
     return _FRAMES.sub("", reply)
@@ -208,7 +209,11 @@ def _calls(text: str, tools: Collection[str]) -> str:
         end, after = ends or (len(text), len(text))
         alone = not (text[:at] + text[after:]).strip()
         body = text[opening.end() : end]
-        written = _strict(form, opening.groupdict().get("name") or "", body if ends else None, None if alone else tools)
+        marked = bool(opening[0]) or not form.bare
+        name = opening.groupdict().get("name") or ""
+        written = _strict(form, name, body if ends else None, None if alone else tools, marked=marked)
+        if written is None and not text[:at].strip() and _names(text[at:], tools):
+            written = ""  # what opens a reply as a call of a tool on offer is meant as one
         if written is None:  # no call after all
             after = at + 1
             written = text[at:after]
@@ -219,15 +224,21 @@ def _calls(text: str, tools: Collection[str]) -> str:
     return _LEFT.sub("", "".join([*done, text[start:]]))
 
 
-def _strict(form: Form, name: str, body: str | None, tools: Collection[str] | None) -> str | None:
+def _names(text: str, tools: Collection[str]) -> bool:
+    """Whether a text opens with the name of a tool, as a call in a bare form does."""
+    one = "|".join(map(re.escape, tools))
+    return re.match(rf"\[?\s*\{{[^{{}}]{{0,40}}\"name\"\s*:\s*\"(?:{one})\"|\[\s*(?:{one})\(", text) is not None
+
+
+def _strict(form: Form, name: str, body: str | None, tools: Collection[str] | None, *, marked: bool) -> str | None:
     """A region in the strict form, empty where it cannot be read; None if it is no call after all.
 
-    `body` is None where it has no end. `tools` None takes calls of any.
+    `body` is None where it has no end. `tools` None takes calls of any. What is `marked` is a call whatever it says.
     """
     try:
         calls = form.read(name, body) if body is not None else []
     except (ValueError, RecursionError, KeyError, TypeError):
         calls = []
-    if form.bare and not (calls and (tools is None or all(call.name in tools for call in calls))):
+    if not marked and not (calls and (tools is None or all(call.name in tools for call in calls))):
         return None
     return "\n".join(call.render() for call in calls)
