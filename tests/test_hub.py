@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import huggingface_hub
+import huggingface_hub.constants
 import pytest
 
-from holdfast.hub import commit
+from holdfast.hub import commit, from_safetensors
 
 OLD, NEW = "a" * 40, "b" * 40
 
@@ -51,3 +51,18 @@ def test_no_commit_is_told_in_one_line(repo: str, revision: str | None, told: st
     with pytest.raises(ValueError, match=f"{told}") as error:
         commit(repo, revision)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_classifier_may_come_with_the_pooler_that_its_head_goes_without(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoModelForSequenceClassification, RobertaConfig, RobertaForSequenceClassification
+
+    config = RobertaConfig(vocab_size=32, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    RobertaForSequenceClassification(config).save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    pooler = {"roberta.pooler.dense.weight": weights["classifier.dense.weight"].clone()}
+    save_file({**weights, **pooler}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    load = (AutoModelForSequenceClassification, tmp_path, "auto", "trouble", "misfit")
+    assert from_safetensors(*load, unused=r"(^|\.)pooler\.").config.vocab_size == 32
+    with pytest.raises(ValueError, match=r"misfit: it has no place for roberta\.pooler\.dense\.weight"):
+        from_safetensors(*load)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from architectures import CONTEXT, MIXTURES, PLAIN, SHARED, VOCABULARY, WINDOW, made
 from holdfast.evals.divergence import divergences
+from holdfast.policy import paths
 from holdfast.policy.checkpoint import load
 from holdfast.policy.paths import path_of
 from holdfast.policy.render import Renderer
@@ -123,3 +124,32 @@ def test_damaged_weights_are_told() -> None:
     model.lm_head.weight.data[5, 5] = torch.nan
     with pytest.raises(ValueError, match="the model's output is not a number"):
         path_of(model)
+
+
+def test_the_trial_is_without_autocast_and_special_tokens_are_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "_FOUND", {})
+    model = made("llama")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = path_of(model)
+    assert found.sampling == "shared"
+    model.config.eos_token_id = 7  # as trainers do
+    assert path_of(model) is found
+
+
+def test_a_trial_for_which_there_is_no_memory_says_so_and_chooses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: Any, **__: Any) -> Tensor:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(paths, "_FOUND", {})
+    monkeypatch.setattr(paths, "_decoded", none_left)
+    with pytest.raises(torch.OutOfMemoryError):
+        path_of(made("llama"))
+    assert paths._FOUND == {}
+
+
+def test_a_path_by_itself_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(paths, "_FOUND", {})
+    with caplog.at_level("INFO"):
+        path_of(made("mamba"))
+        path_of(made("mamba"))
+    assert caplog.text.count("MambaForCausalLM is sampled from prompt by prompt, by its own cache: ") == 1

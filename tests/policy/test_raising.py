@@ -108,3 +108,15 @@ def test_an_exception_keeps_no_sampler_alive(sampler: Sampler) -> None:
         assert seen() is None
     finally:
         gc.enable()
+
+
+def test_an_environment_that_cannot_even_say_its_families_ends_its_episodes(
+    sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(self: Raising) -> list[str]:
+        raise RuntimeError("no families today")
+
+    monkeypatch.setattr(Raising, "families", property(none))
+    for episode in play(sampler):
+        told = (episode.family, episode.ended, episode.error)
+        assert told == ("unknown", "raised", "RuntimeError: no families today")

@@ -17,7 +17,7 @@ from holdfast.policy import checkpoint
 from holdfast.policy.render import Renderer
 from holdfast.policy.sampler import Sample, Sampler
 from holdfast.policy.sources import prepare
-from holdfast.policy.template import ROOM
+from holdfast.policy.template import ROOM, SETTING
 from holdfast.policy.thoughts import Allowance
 
 CHAT = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}"
@@ -129,6 +129,17 @@ def test_a_checkpoint_keeps_how_many_tokens_a_thought_has(thinker: PreTrainedMod
     assert Renderer(checkpoint.load_tokenizer(tmp_path / "start")).template.thought_tokens == 77
     with pytest.raises(ValueError, match="thought_tokens must be 0 or more, not -1"):
         Model(name="pocket", thought_tokens=-1)
+
+
+def test_what_the_config_says_takes_the_place_of_what_a_checkpoint_was_saved_with(
+    thinker: PreTrainedModel, tmp_path: Path
+) -> None:
+    own = tagged(OPENED)
+    own.init_kwargs |= {ROOM: 99, SETTING: "on"}
+    checkpoint.save(thinker, own, tmp_path / "mine")
+    prepare(Model(name="hub", path=str(tmp_path / "mine")), tmp_path / "start")
+    template = Renderer(checkpoint.load_tokenizer(tmp_path / "start")).template
+    assert (template.thinking, template.thought_tokens) == ("off", 0)
 
 
 @pytest.mark.parametrize(
