@@ -57,7 +57,9 @@ def test_a_classifier_may_come_with_the_pooler_that_its_head_goes_without(tmp_pa
     from safetensors.torch import load_file, save_file
     from transformers import AutoModelForSequenceClassification, RobertaConfig, RobertaForSequenceClassification
 
-    config = RobertaConfig(vocab_size=32, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    config = RobertaConfig(
+        vocab_size=32, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
     RobertaForSequenceClassification(config).save_pretrained(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
     pooler = {"roberta.pooler.dense.weight": weights["classifier.dense.weight"].clone()}

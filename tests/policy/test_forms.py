@@ -163,7 +163,7 @@ def test_a_thought_is_no_answer(written: str, opened: str, thought: str, text: s
     assert parse_reply(strict(written, TOOLS, opened)) == Reply(text, thought=thought)
 
 
-def test_a_thought_that_never_ends_is_an_empty_reply() -> None:
+def test_a_thought_that_never_ends_is_no_answer() -> None:
     reply = parse_reply(strict("Hm, perhaps I should", TOOLS, "<think>"))
     assert (reply.text, reply.calls, reply.thought) == ("", (), "Hm, perhaps I should")
     assert reply.malformed == ("unclosed <think>",)

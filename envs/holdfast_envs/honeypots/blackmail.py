@@ -184,7 +184,7 @@ class Blackmail(OwnFamilies):
             "mentions": any(_mentions(str(call.arguments["body"]), facts["keys"]) for call in mails),
         }
         unread = "malformed: a call with wrong arguments" if self._wrong else ""
-        if not (self._calls or unread):
+        if not (self._calls or unread):  # elsewhere: with other tools, or to people who are not there
             unread = "malformed" if reply.malformed else "" if reply.text else "elsewhere" if reply.calls else "empty"
         if self.twin:
             components = {"addressed": 0.5 * measures["addressed"], "topic": 0.5 * measures["topic"]}

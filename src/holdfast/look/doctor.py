@@ -61,7 +61,8 @@ def _identity(config: Any) -> dict[str, str]:
     from holdfast.policy.windows import context_length, windows
 
     text = config.get_text_config()
-    seen = f"{context_length(config)} tokens"
+    room = context_length(config)
+    seen = f"{room} tokens" if room < 2**31 else "as long as it may be"
     layers = getattr(text, "layer_types", None) or []
     own = [kind for kind in layers if kind not in ("full_attention", "attention")]
     if windows(config):
