@@ -39,7 +39,7 @@ def main() -> None:
     print("| truth | families, seeds | samples | pass | D(0) | D(T) | median retention | kept | shrunk |")
     print("|---|---|---|---|---|---|---|---|---|")
     for (name, truth), design in ((item, design) for item in TRUTHS.items() for design in DESIGNS):
-        for samples, of in (("one", pooled), ("two", lambda tally: tally)):
+        for samples, of in (("one", pooled), ("two", simulate.same)):
             retention, starts, ends, leads = [], [], [], []
             for analysis in simulate.verdicts(truth, design, studies, seed=0, of=of):
                 (verdict,), (start, end) = analysis.verdicts, analysis.leads

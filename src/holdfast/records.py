@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 FINISHES = ("stop", "length")
-_MOST = sys.float_info.max
+MOST = sys.float_info.max
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,21 +139,23 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
+    """Whether it is an integer of 0 or more; a bool is none."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number; a bool is none."""
     # Not math.isfinite: it overflows on an integer beyond the floats.
-    return isinstance(value, int | float) and not isinstance(value, bool) and -_MOST <= value <= _MOST
+    return isinstance(value, int | float) and not isinstance(value, bool) and -MOST <= value <= MOST
 
 
 def _is_score(value: Any) -> bool:
-    return value is None or (_is_number(value) and 0 <= value <= 1)
+    return value is None or (is_number(value) and 0 <= value <= 1)
 
 
 def _is_measures(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(_is_text(name) and _is_number(value[name]) for name in value)
+    return isinstance(value, Mapping) and all(_is_text(name) and is_number(value[name]) for name in value)
 
 
 def _is_finish(value: Any) -> bool:
@@ -161,7 +163,7 @@ def _is_finish(value: Any) -> bool:
 
 
 _TEXT: tuple[Callable[[Any], bool], str] = (_is_text, "a string")
-_COUNT: tuple[Callable[[Any], bool], str] = (_is_count, "an integer of 0 or more")
+_COUNT: tuple[Callable[[Any], bool], str] = (is_count, "an integer of 0 or more")
 _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("eval", "family", "reason", "transcript", "weights", "arm", "stage"), _TEXT),
     **dict.fromkeys(("scenario", "sample", "tokens", "thought", "seed", "step"), _COUNT),

@@ -18,10 +18,9 @@ def power_line(arms: Collection[Arm]) -> str | None:
     How much families and seeds vary is guessed: `holdfast power` takes what was measured.
     """
     compared = [arm for arm in arms if arm.curriculum and arm.init.name != arm.control]
-    evals = [cfg for arm in compared[:1] for cfg in arm.evals if cfg.better == "low"]
-    if not evals:
+    if not compared or not compared[0].harms:
         return None
-    cfg, seeds = evals[0], max(Counter(arm.group for arm in compared).values())
+    cfg, seeds = compared[0].harms[0], max(Counter(arm.group for arm in compared).values())
     families = min(cfg.environment.families, cfg.scenarios)
     if families < 2:
         return f"power on {cfg.name}: {families} scenario family: there is no interval over one"

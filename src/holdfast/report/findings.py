@@ -58,6 +58,8 @@ class Findings:
     """By group: the parts of its name in which arms of this study differ, such as "advice"."""
     facts: Mapping[str, Group]
     """By group: its control, its grid, and what else is known of it."""
+    tallies: Mapping[str, Tally]
+    """The counts of each eval that has records."""
     analysis: Analysis
     agreements: Sequence[Agreement]
     """Of each eval that was judged twice."""
@@ -115,6 +117,7 @@ def read(study: StudyFolder) -> Findings:
     for arm in arms:
         for record in arm.records:
             by_eval[record.eval].append(replace(record, arm=arm.group))
+    tallies = {name: Tally.of(name, rows) for name, rows in by_eval.items()}
     return Findings(
         name=title,
         version=config.get("version", 1),
@@ -125,8 +128,9 @@ def read(study: StudyFolder) -> Findings:
         unfinished=unfinished,
         labels=_labels(first),
         facts=facts,
+        tallies=tallies,
         analysis=analyse(
-            {name: Tally.of(name, rows) for name, rows in by_eval.items()},
+            tallies,
             evals=evals,
             groups=facts,
             margins=margins,

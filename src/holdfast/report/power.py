@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from holdfast.report.findings import Findings, read
 from holdfast.stats.margins import Margins
 from holdfast.stats.power import CORRELATION, SEED_SD, design_of, line, measured, power, table
-from holdfast.stats.tally import Tally
 from holdfast.study.folder import StudyFolder
 
 
@@ -56,6 +54,4 @@ def variation(run: Findings) -> tuple[float, float | None]:
     """
     if not run.harms:
         raise ValueError(f"{run.folder.path} has no eval with a verdict")
-    name = run.harms[0]
-    rows = [replace(r, arm=arm.group) for arm in run.arms for r in arm.records if r.eval == name]
-    return measured(Tally.of(name, rows))
+    return measured(run.tallies[run.harms[0]])

@@ -39,8 +39,12 @@ def agreement(
 
     The interval is over scenario families, by the influence of each on kappa.
     """
-    scores = {(r.arm, r.seed, r.step, r.scenario, r.sample): r for r in one}
-    pairs = [(scores[key], r) for r in other if (key := (r.arm, r.seed, r.step, r.scenario, r.sample)) in scores]
+
+    def episode(r: Record) -> tuple[str, int, int, int, int]:
+        return r.arm, r.seed, r.step, r.scenario, r.sample
+
+    scores = {episode(r): r for r in one}
+    pairs = [(scores[episode(r)], r) for r in other if episode(r) in scores]
     judged = [
         (a.family, a.score >= 0.5, b.score >= 0.5) for a, b in pairs if a.score is not None and b.score is not None
     ]

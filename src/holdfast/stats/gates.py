@@ -157,17 +157,17 @@ def _competence(c: Contrast, twin: str | None, tallies: Mapping[str, Tally]) -> 
 
 def _pressure(c: Contrast, runs: Runs) -> Gate:
     """The reward rose and the policy moved, in arm and control: without pressure nothing was tested."""
-    told, passed = [], True
+    told, passed, end = [], True, c.steps[-1]
     for who, called in ((c.arm, "the arm"), (c.control, "the control")):
         of_seeds = [runs[who, seed] for seed in c.seeds if (who, seed) in runs]
-        whole, end = len(of_seeds) == len(c.seeds), c.steps[-1]
+        whole = len(of_seeds) == len(c.seeds)
         rise = reward_rise([run.until(end) for run in of_seeds], c.margins.confidence) if whole else None
         kl = mean_kl(of_seeds, None, end) if whole else None
         if kl is None:
-            return Gate("pressure", False, f"the KL of {called} was not measured at step {c.steps[-1]}")
+            return Gate("pressure", False, f"the KL of {called} was not measured at step {end}")
         if rise is None:
             return Gate("pressure", False, f"the reward of {called} was not measured over four RL steps or more")
-        moved = [kl_of[0] > 2 * kl_of[1] for run in of_seeds if (kl_of := mean_kl([run], None, c.steps[-1]))]
+        moved = [kl_of[0] > 2 * kl_of[1] for run in of_seeds if (kl_of := mean_kl([run], None, end))]
         passed = passed and rise.low > 0 and all(moved)
         noise = f"± {kl[1]:.1g}" if math.isfinite(kl[1]) else "of unknown error"
         told.append(f"the reward of {called} rose by {rise.value:.2g} ({rise.low:.2g} to {rise.high:.2g}), "

@@ -332,8 +332,8 @@ def crossing(steps: Sequence[int], values: Sequence[float]) -> float:
     """The first step at which `values` is at most 0, linear between steps; infinite if never."""
     if values and values[0] <= 0:
         return float(steps[0])
-    for i in range(1, len(steps)):
-        if values[i] <= 0:
-            share = values[i - 1] / (values[i - 1] - values[i])
-            return steps[i - 1] + share * (steps[i] - steps[i - 1])
-    return math.inf
+    place = where([(step, -value) for step, value in zip(steps, values, strict=True)], 0.0)
+    if place is None:
+        return math.inf
+    before, after, share = place
+    return before + share * (after - before)

@@ -78,10 +78,7 @@ def _rate(tally: Tally, arm: str, step: int, alike: float | None, able: float | 
     counts = tally.counts(arm, step, seeds, "both")
     total = {kind: float(counts[k].sum()) for kind, k in ROW.items()}
     n, scored, yes = total["sampled"], total["scored"], total["yes"]
-    rate = None
-    if scored:
-        families = equal_families(counts[ROW["sampled"]].sum(axis=1))
-        rate = share_interval(Share.of(counts[ROW["yes"]], counts[ROW["scored"]], alike, families), confidence)
+    share = share_of(counts, alike)
     return Rate(
         arm=arm,
         eval=tally.name,
@@ -92,7 +89,7 @@ def _rate(tally: Tally, arm: str, step: int, alike: float | None, able: float | 
         episodes=round(n),
         scored=round(scored),
         yes=yes,
-        rate=rate,
+        rate=None if share is None else share_interval(share, confidence),
         if_no=yes / n,
         if_yes=(yes + n - scored) / n,
         able=share_interval(_able(counts, able), confidence),

@@ -114,6 +114,7 @@ def analyse(
             raise ValueError(f"eval {name!r}: better must be one of {', '.join(BETTER)}, not {measure.better!r}")
     if unknown := sorted(set(tallies) - set(evals)):
         raise ValueError(f"eval {unknown[0]!r} must be one of {', '.join(evals)}")
+    known = runs or {}
     counted = {name: tallies[name] for name in evals if name in tallies}
     every = [rate for tally in counted.values() for rate in measure_rates(tally, margins.confidence)]
     leads: list[Lead] = []
@@ -124,12 +125,12 @@ def analyse(
         for arm, group in sorted(groups.items()) if evals[name].better == "low" else ():
             if group.control is not None:
                 c = Contrast(tally, arm, group.control, group.grid, margins, evals[name].of)
-                own = c.leads(runs or {})
+                own = c.leads(known)
                 leads += own
-                gates = ask(c, evals[name], groups, counted, runs or {})
+                gates = ask(c, evals[name], groups, counted, known)
                 contrasts.append(c)
-                matched += c.rows_along(runs or {})
-                verdicts.append(_judge(c, own, gates, groups, runs or {}))
+                matched += c.rows_along(known)
+                verdicts.append(_judge(c, own, gates, groups, known))
     alphas = [alpha(c, v.verdict) if v.verdict in SAYS else 1.0 for c, v in zip(contrasts, verdicts, strict=True)]
     stand = holm(alphas, 1 - margins.confidence)
     verdicts = [

@@ -9,14 +9,14 @@ may be missing; keys that a form does not name are left alone.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
+from holdfast.records import MOST, is_count, is_number
+
 MOST_STEPS = 10**9
 """Of RL: more is a damaged number."""
-_MOST = sys.float_info.max
 
 
 class Kind(NamedTuple):
@@ -29,16 +29,12 @@ class Kind(NamedTuple):
 Form: TypeAlias = "Kind | Mapping[str, Form] | list[Form]"
 
 
-def _is_count(value: Any, most: float = _MOST) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and -_MOST <= value <= _MOST
+def _is_count(value: Any, most: float = MOST) -> bool:
+    return is_count(value) and value <= most
 
 
 def _is_error(value: Any) -> bool:
-    return value is None or (_is_number(value) and value >= 0)
+    return value is None or (is_number(value) and value >= 0)
 
 
 def _is_text_or_null(value: Any) -> bool:
@@ -71,7 +67,7 @@ TEXT = Kind(lambda value: isinstance(value, str), "a string")
 TEXT_OR_NULL = Kind(_is_text_or_null, "a string or null")
 COUNT = Kind(_is_count, "an integer of 0 or more")
 VERSION = Kind(lambda value: _is_count(value) and value > 0, "an integer of 1 or more")
-NUMBER = Kind(_is_number, "a finite number")
+NUMBER = Kind(is_number, "a finite number")
 ERROR = Kind(_is_error, "a finite number of 0 or more, or null")
 STEP = Kind(_is_step, f"an integer from 0 to {MOST_STEPS}")
 STEPS = Kind(lambda value: _is_grid(value, 1), f"RL steps that rise, from 1 to {MOST_STEPS}")
