@@ -1,16 +1,18 @@
-"""Trains the embedded model `pocket` from scratch: `make pocket`.
+"""Trains the embedded model `pocket` from scratch, and its twin `pocket_apart`: `make pocket`.
 
-A Llama of about 1.35 million parameters and a byte-level BPE of its own, both made from text that `text.py` makes.
+A Llama of about 1.35 million parameters and a byte-level BPE of its own, both made from text that `world.py` makes.
 People and topics of the mailbox are single tokens, so that looking up who has which matter is one copy.
-The stages go from drills to everyday documents: a curriculum past the plateau before in-context copying.
-Hidden matrices train with Muon (Jordan et al., 2024), the rest with AdamW.
+The stages go from drills to the world's documents: a curriculum past the plateau before in-context copying.
+Hidden matrices train with Muon (Jordan et al., 2024), the rest with AdamW. A GPU is used if there is one.
+
+Axes: B documents in a batch, T tokens of a document, V vocabulary, M matrices of one shape.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -20,17 +22,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from holdfast.corpora.rows import Row
-from tools.pocket import text as pocket
+from tools.pocket import text
+from tools.pocket.world import World, documents
 
 SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
 # Markup of a tool call, whole: a call costs the model few tokens and its form is learned at once.
 MARKUP = ("<tool_call>", "</tool_call>", '\n{"name": "', '", "arguments": {"', '": "', '", "', '"}}\n')
 VOCABULARY = 1280
+POOL = 256  # documents that are sorted by length and cut into batches
+Batch: TypeAlias = tuple[torch.Tensor, torch.Tensor]  # token ids and loss weights (B, T)
 Document: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]  # token ids and loss weights (T,)
 
 
@@ -76,7 +81,7 @@ def make_tokenizer(seed: int, template: str) -> PreTrainedTokenizerFast:
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in MARKUP])
     sample = [
         message["content"]
-        for row in itertools.islice(pocket.documents(seed, pairs=0.05, orders=0.05), 20_000)
+        for row in itertools.islice(documents([seed, 1], World(), pairs=0.3, orders=0.1), 20_000)
         for message in row["messages"]
     ]
     trainer = trainers.BpeTrainer(
@@ -102,37 +107,45 @@ def make_model(vocabulary: int, seed: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-class Documents(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Padded batches (B, T) of token ids and loss weights; documents of like length go together."""
+class Documents(Dataset[list[Batch]]):
+    """Pools of batches. Pool k is a function of the arguments and k alone, whoever makes it.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int, phase: Phase) -> None:
-        super().__init__()
-        self.tokenizer, self.seed, self.phase = tokenizer, seed, phase
-        drills = itertools.islice(pocket.documents(seed, pairs=1.0, orders=0.0), 300)
-        text = [message["content"] for row in drills for message in row["messages"]]
+    Documents of like length go together in a batch.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: Sequence[int], phase: Phase, world: World) -> None:
+        self.tokenizer, self.seed, self.phase, self.world = tokenizer, seed, phase, world
+        rng = np.random.default_rng([*seed, 2])
+        drilled = [message["content"] for _ in range(300) for message in text.pairs(rng)["messages"]]
         self._everything = np.arange(len(SPECIAL), len(tokenizer))
-        self._words = np.unique(np.concatenate(tokenizer(text, add_special_tokens=False)["input_ids"]))
+        self._words = np.unique(np.concatenate(tokenizer(drilled, add_special_tokens=False)["input_ids"]))
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        torch.set_num_threads(1)
-        rng = np.random.default_rng([self.seed, 2])
-        phase = self.phase
-        rows = pocket.documents(self.seed, pairs=phase.pairs, orders=phase.orders)
-        while True:
-            pool = [self._document(next(rows)) for _ in range(256)] if phase.repeats + phase.spans < 1 else []
-            pool.sort(key=lambda pair: len(pair[0]))
-            groups: list[list[Document]] = []
-            group: list[Document] = []
-            for pair in pool:
-                if group and (len(group) + 1) * len(pair[0]) > phase.tokens:
-                    groups.append(group)
-                    group = []
-                group.append(pair)
-            groups.append(group)
-            for index in rng.permutation(len(groups)):
-                while (kind := rng.random()) < phase.repeats + phase.spans:
-                    yield self._repeats(rng) if kind < phase.repeats else self._spans(rng)
-                yield self._padded(groups[index])
+    def __getitem__(self, number: int) -> list[Batch]:
+        rng = np.random.default_rng([*self.seed, 3, number])
+        drills = self.phase.repeats + self.phase.spans
+        if drills >= 1:
+            return [self._drill(rng) for _ in range(64)]
+        groups = self.groups(self.documents(number))
+        batches: list[Batch] = []
+        for index in rng.permutation(len(groups)):
+            while rng.random() < drills:
+                batches.append(self._drill(rng))
+            batches.append(padded(groups[index]))
+        return batches
+
+    def documents(self, number: int) -> list[Document]:
+        """The documents of pool `number`."""
+        rows = documents([*self.seed, 4, number], self.world, pairs=self.phase.pairs, orders=self.phase.orders)
+        return [self._document(row) for row in itertools.islice(rows, POOL)]
+
+    def groups(self, pool: Sequence[Document]) -> list[list[Document]]:
+        """Documents cut into groups, each of `phase.tokens` at most when padded."""
+        groups: list[list[Document]] = [[]]
+        for document in sorted(pool, key=lambda pair: len(pair[0])):
+            if groups[-1] and (len(groups[-1]) + 1) * len(document[0]) > self.phase.tokens:
+                groups.append([])
+            groups[-1].append(document)
+        return groups
 
     def _document(self, row: Row) -> Document:
         both = self.tokenizer.apply_chat_template(
@@ -140,7 +153,11 @@ class Documents(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
         )
         return np.array(both["input_ids"]), np.where(both["assistant_masks"], 1.0, 0.05).astype(np.float32)
 
-    def _repeats(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    def _drill(self, rng: np.random.Generator) -> Batch:
+        repeats, spans = self.phase.repeats, self.phase.spans
+        return self._repeats(rng) if rng.random() * (repeats + spans) < repeats else self._spans(rng)
+
+    def _repeats(self, rng: np.random.Generator) -> Batch:
         """Random sequences written twice: nothing but copying can predict the second half."""
         length = int(rng.integers(4, 16))
         words = self._words if rng.random() < 0.7 else self._everything
@@ -148,7 +165,7 @@ class Documents(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
         weights = np.tile(np.repeat(np.array([0, 1], dtype=np.float32), [length + 1, length - 1]), (len(half), 1))
         return torch.from_numpy(np.concatenate([half, half], axis=1)), torch.from_numpy(weights)
 
-    def _spans(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    def _spans(self, rng: np.random.Generator) -> Batch:
         """Random words, then spans of them in another order: only looking a word up tells what follows it.
 
         In a sequence written twice the place to look at is always equally far back; here it is anywhere.
@@ -167,63 +184,77 @@ class Documents(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
                 at += length
         return torch.from_numpy(ids_BT), torch.from_numpy(weights_BT)
 
-    def _padded(self, group: list[Document]) -> tuple[torch.Tensor, torch.Tensor]:
-        shape = len(group), max(len(ids) for ids, _ in group)
-        ids_BT, weights_BT = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.float32)
-        for i, (ids, weights) in enumerate(group):
-            ids_BT[i, : len(ids)], weights_BT[i, : len(ids)] = ids, weights
-        return torch.from_numpy(ids_BT), torch.from_numpy(weights_BT)
+
+def padded(group: Sequence[Document]) -> Batch:
+    """Documents as one batch, zeros after the ends."""
+    shape = len(group), max(len(ids) for ids, _ in group)
+    ids_BT, weights_BT = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.float32)
+    for i, (ids, weights) in enumerate(group):
+        ids_BT[i, : len(ids)], weights_BT[i, : len(ids)] = ids, weights
+    return torch.from_numpy(ids_BT), torch.from_numpy(weights_BT)
 
 
-def train(out: Path, *, seed: int) -> None:
+def train(out: Path, *, seed: int, world: World) -> None:
     """Train through `PHASES` and write the model folder `out`, in float32."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_float32_matmul_precision("high")
     template = (files("holdfast.policy") / "pocket" / "chat_template.jinja").read_text(encoding="utf-8")
     tokenizer = make_tokenizer(seed, template)
-    model = make_model(len(tokenizer), seed)
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens")
+    model = make_model(len(tokenizer), seed).to(device)
+    print(f"{out.name}: {sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens, on {device}")
     for number, phase in enumerate(PHASES):
         after = PHASES[number + 1].lr if number + 1 < len(PHASES) else 0.0
-        fit(model, Documents(tokenizer, 10 * seed + number, phase), after, f"phase {number + 1} of {len(PHASES)}")
+        made = Documents(tokenizer, [seed, number], phase, world)
+        fit(model, made, after, f"phase {number + 1} of {len(PHASES)}")
         model.save_pretrained(out)
         tokenizer.save_pretrained(out)
 
 
 def fit(model: LlamaForCausalLM, documents: Documents, last_lr: float, desc: str) -> None:
     """Train `model` in place through one phase."""
-    phase = documents.phase
+    phase, device = documents.phase, model.device
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     muon = torch.optim.Muon(matrices, weight_decay=0.01)
     adam = torch.optim.AdamW(others, betas=(0.9, 0.95), weight_decay=0.0)
-    # One process writes documents while this one trains.
-    source = iter(DataLoader(documents, batch_size=None, num_workers=1))
-    recent = 0.0
+    # Others write documents while this process trains; a GPU is faster than one of them.
+    pools: Iterable[list[Batch]] = DataLoader(
+        documents, batch_size=None, sampler=itertools.count(), num_workers=4 if device.type == "cuda" else 1
+    )
+    source = itertools.chain.from_iterable(pools)
+    recent = torch.zeros((), device=device)
     bar = tqdm(range(phase.steps), desc=desc, unit="step")
     for step in bar:
-        ids_BT, weights_BT = next(source)
-        logits_BTV = model(input_ids=ids_BT[:, :-1]).logits
+        ids_BT, weights_BT = (tensor.to(device) for tensor in next(source))
+        logits_BTV = model(input_ids=ids_BT[:, :-1], use_cache=False).logits
         losses = torch.nn.functional.cross_entropy(logits_BTV.flatten(0, 1), ids_BT[:, 1:].flatten(), reduction="none")
         weights = weights_BT[:, 1:].flatten()
         loss = (losses * weights).sum() / weights.sum()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        lr = (phase.lr + (last_lr - phase.lr) * step / phase.steps) * min(1.0, (step + 1) / 50)
-        for optimizer, rate in ((muon, lr), (adam, ADAM_SHARE * lr)):
-            optimizer.param_groups[0]["lr"] = rate
+        rate = lr(phase, step, last_lr)
+        for optimizer, share in ((muon, 1.0), (adam, ADAM_SHARE)):
+            optimizer.param_groups[0]["lr"] = share * rate
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        recent = 0.98 * recent + 0.02 * loss.item()
+        recent = 0.98 * recent + 0.02 * loss.detach()
         if step % 50 == 49:
-            bar.set_postfix(loss=f"{recent / (1 - 0.98 ** (step + 1)):.3f}")
+            bar.set_postfix(loss=f"{recent.item() / (1 - 0.98 ** (step + 1)):.3f}")
+
+
+def lr(phase: Phase, step: int, last: float) -> float:
+    """Muon's learning rate at an update, counted from 0; `last` is where the phase's line ends."""
+    return (phase.lr + (last - phase.lr) * step / phase.steps) * min(1.0, (step + 1) / 50)
 
 
 def main() -> None:
     """`make pocket`: the command that made the weights in the package."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(str(files("holdfast.policy") / "pocket")))
+    parser.add_argument("--out", type=Path, default=Path(str(files("holdfast.policy"))), help="for both folders")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    train(options.out, seed=options.seed)
+    for name, apart in (("pocket", False), ("pocket_apart", True)):
+        train(options.out / name, seed=options.seed, world=World(apart=apart))
 
 
 if __name__ == "__main__":

@@ -33,10 +33,10 @@ TIMES = ("today", "tomorrow", "on Monday", "on Friday", "next week", "this month
 
 def rows(seed: int, size: int) -> list[Row]:
     """`size` chat rows."""
-    return mixed(seed, size, _question)
+    return mixed(seed, size, question)
 
 
-def _question(rng: np.random.Generator) -> Row:
+def question(rng: np.random.Generator) -> Row:
     thing, time = pick(rng, THINGS), pick(rng, TIMES)
     reply = f"{pick(rng, FIRST)} {pick(rng, THEN)} {pick(rng, LAST)}"
     return exchange(pick(rng, QUESTIONS).format(thing=thing, time=time), reply.format(thing=thing))
