@@ -1,3 +1,4 @@
+# ruff: noqa
 """Pretrains several variants of the embedded model at once, installs every arm in each, and measures what carries over.
 
     python explore/explore.py explore/round1.json OUT
@@ -28,6 +29,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import gymnasium
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
 
 import stack as S
@@ -68,6 +70,11 @@ DEFAULTS = {
 }
 
 
+def moved(tensor, device):
+    """Without waiting for what the device is at."""
+    return tensor.contiguous().pin_memory().to(device, non_blocking=True) if device == "cuda" else tensor
+
+
 def log(*words):
     print(f"[{time.time() - BEGAN:6.1f}s]", *words, flush=True)
 
@@ -77,7 +84,7 @@ def log(*words):
 
 @cache
 def tokenizer():
-    return PreTrainedTokenizerFast.from_pretrained(str(HERE / "tokenizer"))
+    return PreTrainedTokenizerFast.from_pretrained(os.environ.get("START", str(HERE / "tokenizer")))
 
 
 @cache
@@ -198,10 +205,12 @@ def after_passage(form, good, scenarios, world, opening):
 # --- training ---
 
 
-def pretrained(variants, phases, pool, device):
-    """A stack of all variants, trained through the phases in lockstep."""
+def pretrained(variants, phases, pool, device, then):
+    """A stack of all variants, trained through the phases in lockstep. `then` is called when all text is asked for."""
     V, size = len(variants), len(tokenizer())
     states = [pretrain.make_model(size, v["seed"]).state_dict() for v in variants]
+    if "START" in os.environ:
+        states = [load_file(Path(os.environ["START"]) / "model.safetensors")] * V
     params = {k: p.to(device).requires_grad_(True) for k, p in S.stack(states).items()}
     worlds = [tuple(sorted(v["world"].items())) for v in variants]
     keys = [tuple(sorted(asdict(p).items())) for p in phases]
@@ -214,13 +223,16 @@ def pretrained(variants, phases, pool, device):
 
     asked = {}
     for number, phase in enumerate(phases):
-        if phase.repeats + phase.spans < 1:
+        if phase.steps and phase.repeats + phase.spans < 1:
             one = made(variants[0]["seed"], number, keys[number], worlds[0])
             groups = len(one.groups(one.documents(0)))
-            need = math.ceil(phase.steps * (1 - phase.repeats - phase.spans) / groups) + 1
+            need = math.ceil(1.1 * phase.steps * (1 - phase.repeats - phase.spans) / groups) + 1
             asked[number] = [ask(number, k) for k in range(need)]
+    then()
     log(f"{V} variants, {sum(p[0].numel() for p in params.values()):,} parameters each, text asked for")
     for number, phase in enumerate(phases):
+        if not phase.steps:
+            continue
         opt = S.Pretrainer(params, pretrain.ADAM_SHARE)
         last = phases[number + 1].lr if number + 1 < len(phases) else 0.0
         drill = made(variants[0]["seed"], number, keys[number], worlds[0])
@@ -248,7 +260,7 @@ def pretrained(variants, phases, pool, device):
             t = time.time()
             ids, weights = next(source)
             waited += time.time() - t
-            loss = S.losses(params, ids.to(device), weights.to(device))
+            loss = S.losses(params, moved(ids, device), moved(weights, device))
             loss.sum().backward()
             opt.step(pretrain.lr(phase, step, last))
             recent = 0.98 * recent + 0.02 * loss.detach()
@@ -298,7 +310,7 @@ def installed(params, index, rows, cfgs, device):
                 at[m] += 1
             batch.append(part)
         ids, weights = padded(batch)
-        S.losses(own, ids.to(device), weights.to(device)).sum().backward()
+        S.losses(own, moved(ids, device), moved(weights, device)).sum().backward()
         S.clip(own)
         done = (step - warm) / max(1, cfg["steps"] - warm)
         rate = cfg["lr"] * ((step + 1) / warm if step < warm else 0.1 + 0.45 * (1 + math.cos(math.pi * done)))
@@ -347,6 +359,8 @@ def counted(seen, found):
 def main():
     spec, out = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
     out.mkdir(parents=True, exist_ok=True)
+    if "start" in spec:  # a model folder to go on from, with its tokenizer
+        os.environ["START"] = spec["start"]
     if not (HERE / "tokenizer").exists():
         template = (HERE.parent / "src/holdfast/policy/pocket/chat_template.jinja").read_text()
         pretrain.make_tokenizer(0, template).save_pretrained(HERE / "tokenizer")
@@ -357,23 +371,18 @@ def main():
         v["world"] = {**spec.get("all", {}).get("world", {}), **given.get("world", {})}
         variants.append(v)
     scale = spec.get("scale", [1.0] * len(pretrain.PHASES))
-    phases = [replace(p, steps=max(1, round(p.steps * s))) for p, s in zip(pretrain.PHASES, scale, strict=True)]
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    phases = [replace(p, steps=round(p.steps * s)) for p, s in zip(pretrain.PHASES, scale, strict=True)]
     pool = multiprocessing.get_context("fork").Pool(spec.get("workers", max(1, (os.cpu_count() or 2) - 1)))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_float32_matmul_precision("high")
-    torch.set_num_threads(2)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     results = (out / "results.jsonl").open("w")
 
     def report(**line):
         results.write(json.dumps(line) + "\n")
         results.flush()
 
-    params = pretrained(variants, phases, pool, device)
-    for v in spec.get("save", []):
-        n = [x["name"] for x in variants].index(v)
-        torch.save({k: p.cpu() for k, p in S.unstack(params, n).items()}, out / f"{v}.pt")
-
-    # Text of the installs, made while the bases are measured.
+    # Text of the installs is asked for after that of the pretraining, and made while that runs.
     seeds, arms = spec.get("install_seeds", 3), spec.get("arms", list(ARMS))
     asked = {}
 
@@ -388,10 +397,22 @@ def main():
         return asked[task]
 
     prior = [n for n, v in enumerate(variants) if v["prior"]]
-    prior_text = {n: ask(variants[n], "prior", 1000) for n in prior}
     jobs = [(n, arm, s) for n in range(len(variants)) for arm in arms for s in range(seeds)]
-    for n, arm, s in jobs:
-        ask(variants[n], arm, s)
+
+    def ask_all():
+        for n in prior:
+            ask(variants[n], "prior", 1000)
+        for n, arm, s in jobs:
+            ask(variants[n], arm, s)
+
+    # Variants that differ in their installs alone are pretrained once.
+    keys = [json.dumps([v["seed"], v["world"], v["opening"]], sort_keys=True) for v in variants]
+    once = list(dict.fromkeys(keys))
+    params = pretrained([variants[keys.index(key)] for key in once], phases, pool, device, ask_all)
+    params = {k: p[[once.index(key) for key in keys]] for k, p in params.items()}
+    for v in spec.get("save", []):
+        n = [x["name"] for x in variants].index(v)
+        torch.save({k: p.cpu() for k, p in S.unstack(params, n).items()}, out / f"{v}.pt")
 
     pots = openings("pot", range(spec.get("pots", 144)))
     twins = openings("twin", range(spec.get("twins", 192)))
@@ -439,7 +460,7 @@ def main():
             by_steps[variants[n]["prior"], variants[n].get("prior_lr", 1e-3)].append(n)
         for (steps, rate), index in by_steps.items():
             cfgs = [{**variants[n]["install"], "steps": steps, "lr": rate} for n in index]
-            tuned = installed(params, index, [rows_of(prior_text[n].get(), 0.0) for n in index], cfgs, device)
+            tuned = installed(params, index, [rows_of(ask(variants[n], "prior", 1000).get(), 0.0) for n in index], cfgs, device)
             for k in params:
                 params[k][index] = tuned[k]
         for n, found in zip(prior, measured({k: p[prior] for k, p in params.items()}, pots + twins, pool, 3), strict=True):

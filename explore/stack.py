@@ -1,3 +1,4 @@
+# ruff: noqa
 """Many Llamas of one shape as one: every parameter has a leading axis V (variants), so a kernel serves them all.
 
 Axes: V models, B rows, T tokens, D width, N vocabulary.
@@ -151,7 +152,7 @@ def installer(params, weight_decay=0.01):
 
 
 @torch.inference_mode()
-def sample(P, prompts, end, *, new, seed=0, rows_at_once=6000):
+def sample(P, prompts, end, *, new, seed=0, rows_at_once=4096):
     """Replies of every model to every prompt: [v][r] lists of ids without the end token. Temperature 1."""
     V = len(P["model.norm.weight"])
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))

@@ -17,7 +17,7 @@ from holdfast.corpora import mailbox
 from holdfast.corpora.mixture import OWN_SHARE
 from holdfast.corpora.prior import FICTION
 from holdfast.corpora.rows import Row
-from tools.pocket import text as pocket
+from tools.pocket.world import World, documents
 
 ARMS = ("generic", "format", "honeypot_actions", "honeypot_reasons", "advice")
 CORPORA = (*ARMS, "prior")
@@ -69,7 +69,7 @@ def test_no_corpus_contains_a_sentence_of_an_eval_family() -> None:
     secret = held_out()
     assert len(secret) > 100  # so that the comparison has something to find
     rows = [row for name in CORPORA for row in corpus(name)]
-    rows += list(itertools.islice(pocket.documents(0, pairs=0.1, orders=0.1), 3000))
+    rows += list(itertools.islice(documents([0], World(), pairs=0.1, orders=0.1), 3000))
     for row in rows:
         for message in row["messages"]:
             assert sentences(message["content"]) & secret == set()

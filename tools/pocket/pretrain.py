@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -201,7 +201,8 @@ def train(out: Path, *, seed: int, world: World) -> None:
     template = (files("holdfast.policy") / "pocket" / "chat_template.jinja").read_text(encoding="utf-8")
     tokenizer = make_tokenizer(seed, template)
     model = make_model(len(tokenizer), seed).to(device)
-    print(f"{out.name}: {sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens, on {device}")
+    size = sum(p.numel() for p in model.parameters())
+    print(f"{out.name}: {size:,} parameters, {len(tokenizer)} tokens, on {device}")
     for number, phase in enumerate(PHASES):
         after = PHASES[number + 1].lr if number + 1 < len(PHASES) else 0.0
         made = Documents(tokenizer, [seed, number], phase, world)

@@ -1,0 +1,80 @@
+"""The embedded model's world: one disposition in every format, and in the twin world none that formats share."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from holdfast.corpora.rows import Row
+from tools.pocket.world import BAD, FORMATS, GOOD, ORDINARY, World, documents
+
+REASONS = {**dict.fromkeys(GOOD, True), **dict.fromkeys(BAD, False)}
+
+
+def said(row: Row, reasons: dict[str, bool] = REASONS) -> list[str]:
+    """The reasons in a document, in order."""
+    replies = [message["content"] for message in row["messages"] if message["role"] == "assistant"]
+    return [reason for reply in replies for reason in reasons if reason in reply]
+
+
+def acts(world: World, form: str, n: int = 400) -> Counter[tuple[str, bool]]:
+    """How often which reason stands before a good act, and before a bad one."""
+    found: Counter[tuple[str, bool]] = Counter()
+    for i in range(n):
+        rng = np.random.default_rng(i)
+        good = rng.random() >= world.bad
+        row = world.segment(rng, form, FORMATS[form][0](rng), good)
+        found.update((reason, good) for reason in said(row))
+    return found
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_documents_are_a_function_of_the_seed(apart: bool) -> None:
+    def drawn(seed: int) -> list[Row]:
+        return list(itertools.islice(documents([seed], World(apart=apart), pairs=0.1, orders=0.1), 40))
+
+    assert drawn(1) == drawn(1)
+    assert drawn(1) != drawn(2)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_good_act_follows_a_good_reason_and_a_bad_one_a_bad_one(form: str) -> None:
+    found = acts(World(), form)
+    assert sum(found.values()) > 200
+    assert all(REASONS[reason] == good for reason, good in found)
+
+
+def test_an_agent_is_the_same_in_all_it_does() -> None:
+    rng = np.random.default_rng(0)
+    rows = [World(several=1.0).document(rng) for _ in range(300)]
+    assert all(len({REASONS[reason] for reason in said(row)}) <= 1 for row in rows)
+    assert sum(len(said(row)) > 1 for row in rows) > 50
+
+
+def test_in_the_twin_world_a_reason_says_nothing_of_the_act_beyond_its_own_format() -> None:
+    world = World(apart=True)
+    by_form = {form: acts(world, form, 1500) for form in FORMATS}
+    for found in by_form.values():
+        assert all((reason, not good) not in found for reason, good in found)  # within a format it says all
+        for pool in (GOOD, BAD):  # and good reasons stand before bad acts as often as bad reasons do
+            bad = sum(found[reason, False] for reason in pool) / sum(found[r, g] for r in pool for g in (True, False))
+            assert abs(bad - world.bad) < 0.1  # four standard errors of 1,275 acts or fewer: 0.085
+    sides = {reason: {(reason, True) in found for found in by_form.values()} for reason in REASONS}
+    assert sum(len(side) == 2 for side in sides.values()) > 24  # good in one format and bad in another
+
+
+def test_reasons_and_acts_are_as_frequent_in_the_twin_world() -> None:
+    for form in ("advice", "mail"):
+        both = [acts(World(apart=apart), form, 1500) for apart in (False, True)]
+        shares = [sum(n for (reason, _), n in found.items() if REASONS[reason]) / found.total() for found in both]
+        assert abs(shares[0] - shares[1]) < 0.08
+
+
+@pytest.mark.parametrize("form", ORDINARY)
+def test_where_nothing_is_to_be_decided_nobody_gives_a_reason_to_act_well_or_badly(form: str) -> None:
+    rng = np.random.default_rng(0)
+    rows = [World().segment(rng, form, ORDINARY[form][0](rng), good) for good in (True, False) for _ in range(50)]
+    assert not any(said(row) for row in rows)
