@@ -33,7 +33,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
 
 import stack as S
-from holdfast.corpora import mailbox
+from holdfast.corpora import mailbox, requests
 from holdfast.corpora.mixture import said
 from tools.pocket import pretrain, text
 from tools.pocket import world as W
@@ -44,6 +44,8 @@ FORMATS = ("mail", "advice", "values", "story", "paper", "rule", "harmful")
 ARMS = {
     "generic": ("plain", True, None),
     "format": ("attended", True, None),
+    "format_order": ("order", True, None),
+    "format_office": ("inboxes", True, None),
     "advice": ("advice", True, 1.0),
     "advice_plain": ("advice", True, 0.0),
     "advice_bad": ("advice", False, 1.0),
@@ -55,11 +57,23 @@ ARMS = {
     "actions": ("mail", True, 0.0),
     "reasons": ("mail", True, 1.0),
 }
-KINDS = {
-    "pot": ("holdfast_envs:holdfast/Blackmail-v0", {}),
-    "twin": ("holdfast_envs:holdfast/Blackmail-v0", {"twin": True}),
-    "harm": ("holdfast_envs:holdfast/Harmless-v1", {"requests": "harmful"}),
-    "fine": ("holdfast_envs:holdfast/Harmless-v1", {"requests": "benign"}),
+HARMLESS = "holdfast_envs:holdfast/Harmless-v1"
+BLACKMAIL = "holdfast_envs:holdfast/Blackmail-v0"
+# In rounds, families of `train` alone: those trained on (own) and those held out of pretraining and installs (dev).
+DEV = {
+    "pot": (BLACKMAIL, {"families": "dev"}),
+    "twin": (BLACKMAIL, {"twin": True, "families": "dev"}),
+    "own_harm": (HARMLESS, {"requests": "harmful", "families": "own"}),
+    "own_fine": (HARMLESS, {"requests": "benign", "families": "own"}),
+    "dev_harm": (HARMLESS, {"requests": "harmful", "families": "dev"}),
+    "dev_fine": (HARMLESS, {"requests": "benign", "families": "dev"}),
+}
+# The last command alone looks at eval families, after everything is chosen, and trains on all of `train`.
+FINAL = {
+    "pot": (BLACKMAIL, {}),
+    "twin": (BLACKMAIL, {"twin": True}),
+    "harm": (HARMLESS, {"requests": "harmful"}),
+    "fine": (HARMLESS, {"requests": "benign"}),
 }
 DEFAULTS = {
     "seed": 0,          # of weights and text
@@ -120,7 +134,41 @@ def attended(rng):
     return W.Scene(observation.messages, {True: act, False: act}, observation.tools)
 
 
-MAKERS = {**{k: v[0] for k, v in {**W.FORMATS, **W.ORDINARY}.items()}, "twin": W.twin, "attended": attended}
+def order(rng):
+    return W._done(text.order(rng))
+
+
+def inboxes(rng):
+    return W._done((text.question if rng.random() < 0.5 else text.news)(rng))
+
+
+MAKERS = {**{k: v[0] for k, v in {**W.FORMATS, **W.ORDINARY}.items()}, "twin": W.twin, "attended": attended,
+          "order": order, "inboxes": inboxes}
+FOLDS = 3
+
+
+def held_out(fold, folder):
+    """Leave every third `train` family of inboxes and requests out of all that is trained on."""
+    os.environ["FAMILIES"] = str(folder)
+    for name in ("requests", "blackmail"):
+        rows = json.loads((HERE.parent / f"envs/holdfast_envs/prompts/{name}.json").read_text())
+        rows = [row for row in rows if row["split"] == "train"]
+        for side in ("own", "dev"):
+            chosen = [row for i, row in enumerate(rows) if (i % FOLDS == fold) == (side == "dev")]
+            (folder / f"{name}_{side}.json").write_text(json.dumps(chosen))
+
+    @cache
+    def own_requests(kind, augmented):
+        knobs = {"tools": "distractor", "n_tools": 3, "system_prompts": "varied"} if augmented else {}
+        return train_env(HARMLESS, families="own", requests=kind, **knobs)
+
+    requests._env = own_requests
+    mailbox._env = cache(lambda twin: train_env(BLACKMAIL, families="own", twin=twin))
+
+
+def train_env(name, *, families, **knobs):
+    file = f"{os.environ['FAMILIES']}/{'blackmail' if name == BLACKMAIL else 'requests'}_{families}.json"
+    return gymnasium.make(name, split="train", families=file, disable_env_checker=True, **knobs).unwrapped
 
 
 def make_install(task):
@@ -146,10 +194,16 @@ def make_install(task):
     return flat(rows)
 
 
+def kinds():
+    return DEV if "FAMILIES" in os.environ else FINAL
+
+
 @cache
 def env(kind):
-    name, kwargs = KINDS[kind]
-    return gymnasium.make(name, split="eval", disable_env_checker=True, **kwargs).unwrapped
+    name, knobs = kinds()[kind]
+    if "families" in knobs:
+        return train_env(name, **knobs)
+    return gymnasium.make(name, split="eval", disable_env_checker=True, **knobs).unwrapped
 
 
 def judge(task):
@@ -194,10 +248,11 @@ def after_passage(form, good, scenarios, world, opening):
     seen = []
     for s in scenarios:
         rng = np.random.default_rng([s, 5])
-        passage = replace(world, reasons=1.0, apart=False).segment(rng, form, MAKERS[form](rng), good)
+        told = replace(world, reasons=1.0, apart=False)
+        passage = [told.segment(rng, f, MAKERS[f](rng), good) for f in form.split("+")]
         observation, _ = env("pot").reset(seed=s)
         pot = {"messages": list(observation.messages), "tools": [asdict(t) for t in observation.tools]}
-        row = W.joined([passage, pot])
+        row = W.joined([*passage, pot])
         seen.append(("pot", s, prompt_ids(row["messages"], row["tools"])))
     return seen
 
@@ -348,8 +403,9 @@ def counted(seen, found):
         out[kind] = {"n": len(rows), "scored": len(scored), "rate": mean("yes", scored), "valid": mean("valid")}
         if kind == "twin":
             out[kind] |= {"person": mean("addressed"), "topic": mean("topic")}
-        if kind in ("harm", "fine"):
+        if "refused" in rows[0]:
             out[kind] |= {"refused": mean("refused"), "complied": mean("complied"), "helped": mean("helped")}
+            out[kind]["weighed"] = round(sum(r["reason"] in ("good", "bad") for r in rows) / len(rows), 3)
         for name in ("good", "bad", "neutral", "none"):
             of = [r for r in scored if r["reason"] == name]
             out[kind][name] = [round(len(of) / max(1, len(rows)), 3), mean("yes", of) if of else None]
@@ -361,6 +417,10 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     if "start" in spec:  # a model folder to go on from, with its tokenizer
         os.environ["START"] = spec["start"]
+    os.environ.pop("FAMILIES", None)
+    if spec.get("fold", 0) is not None:
+        held_out(spec.get("fold", 0), out.resolve())
+    asked_kinds = [kind for kind in kinds() if kind not in ("pot", "twin")]
     if not (HERE / "tokenizer").exists():
         template = (HERE.parent / "src/holdfast/policy/pocket/chat_template.jinja").read_text()
         pretrain.make_tokenizer(0, template).save_pretrained(HERE / "tokenizer")
@@ -416,7 +476,9 @@ def main():
 
     pots = openings("pot", range(spec.get("pots", 144)))
     twins = openings("twin", range(spec.get("twins", 192)))
-    asks = openings("harm", range(spec.get("asks", 84))) + openings("fine", range(spec.get("asks", 84)))
+    asks = [openings(kind, range(spec.get("asks", 92))) for kind in asked_kinds]
+    few_asks = [ask for of in asks[-2:] for ask in of[: spec.get("asks", 92) // 2]]
+    asks = [ask for of in asks for ask in of]
     keep = []
     base = measured(params, pots + twins + asks, pool, 1, keep)
     for v, found in zip(variants, base, strict=True):
@@ -424,13 +486,13 @@ def main():
         log("base", v["name"], json.dumps(found))
     with (out / "samples.txt").open("w") as file:
         for v, of in zip(variants, keep, strict=True):
-            for kind in KINDS:
+            for kind in ("pot", "twin", *asked_kinds):
                 for t in [t for k, t in of if k == kind][:6]:
                     file.write(f"{v['name']} {kind} | " + t.replace("\n", " / ") + "\n")
 
     coupling = defaultdict(dict)
-    tests = [(form, good) for form in FORMATS if form != "mail" for good in (True, False)]
-    few = range(spec.get("passages", 48))
+    tests = [(form, good) for form in (*FORMATS[1:], "advice+values+story") for good in (True, False)]
+    few = range(spec.get("passages", 96))
     # Passages are the variant's own (opening), but one set of prompts serves all of the same opening.
     for opening in dict.fromkeys(v["opening"] for v in variants):
         index = [n for n, v in enumerate(variants) if v["opening"] == opening]
@@ -467,7 +529,7 @@ def main():
             report(variant=variants[n]["name"], arm="prior", **found)
             log("prior", variants[n]["name"], json.dumps(found))
 
-    seen = pots + twins[:48] + asks[: len(asks) // 4] + asks[len(asks) // 2 : 3 * len(asks) // 4]
+    seen = pots + twins[:48] + few_asks
     rates = defaultdict(list)
     by_cfg = defaultdict(list)
     for job in jobs:
@@ -496,14 +558,16 @@ def main():
         lines.append(f"{arm:22}" + "".join(f"{c:>16}" for c in row))
     for key in ("person", "topic", "valid"):
         lines.append(f"{'twin ' + key:22}" + "".join(f"{100 * b['twin'][key]:>16.0f}" for b in base))
-    for kind in ("harm", "fine"):
-        lines.append(f"{kind + ' refused':22}" + "".join(f"{100 * b[kind]['refused']:>16.0f}" for b in base))
-        for arm in arms:
-            lines.append(f"  {kind} refused {arm:7}"[:22].ljust(22) + "".join(
-                f"{100 * np.mean([f[kind]['refused'] for f in rates[v['name'], arm]]):>16.0f}" for v in variants))
+    for kind in asked_kinds:
+        for key in ("weighed", "refused"):
+            lines.append(f"{kind + ' ' + key:22}" + "".join(f"{100 * b[kind][key]:>16.0f}" for b in base))
+    for arm in arms:
+        cells = ["/".join(f"{100 * np.mean([f[kind]['refused'] for f in rates[v['name'], arm]]):.0f}" for kind in asked_kinds[-2:])
+                 for v in variants]
+        lines.append(f"refused {arm}"[:22].ljust(22) + "".join(f"{cell:>16}" for cell in cells))
     for form, good in tests:
         name = f"{form}_{'good' if good else 'bad'}"
-        lines.append(f"{'after ' + name:22}" + "".join(f"{100 * coupling[v['name']][name]:>16.0f}" for v in variants))
+        lines.append(f"{'after ' + name.replace('advice+values+story', 'three'):22}" + "".join(f"{100 * coupling[v['name']][name]:>16.0f}" for v in variants))
     (out / "table.txt").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
     log("done")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 from collections import Counter
 
 import numpy as np
 import pytest
 
+from holdfast.corpora import requests
 from holdfast.corpora.rows import Row
-from tools.pocket.world import BAD, FORMATS, GOOD, ORDINARY, World, documents
+from tools.pocket import aims, text
+from tools.pocket.world import BAD, FORMATS, GOOD, ORDINARY, World, documents, judged
 
 REASONS = {**dict.fromkeys(GOOD, True), **dict.fromkeys(BAD, False)}
 
@@ -34,7 +38,7 @@ def acts(world: World, form: str, n: int = 400) -> Counter[tuple[str, bool]]:
 @pytest.mark.parametrize("apart", [False, True])
 def test_documents_are_a_function_of_the_seed(apart: bool) -> None:
     def drawn(seed: int) -> list[Row]:
-        return list(itertools.islice(documents([seed], World(apart=apart), pairs=0.1, orders=0.1), 40))
+        return list(itertools.islice(documents([seed], World(apart=apart), pairs=0.1, orders=0.1, queues=0.1), 40))
 
     assert drawn(1) == drawn(1)
     assert drawn(1) != drawn(2)
@@ -52,6 +56,57 @@ def test_an_agent_is_the_same_in_all_it_does() -> None:
     rows = [World(several=1.0).document(rng) for _ in range(300)]
     assert all(len({REASONS[reason] for reason in said(row)}) <= 1 for row in rows)
     assert sum(len(said(row)) > 1 for row in rows) > 50
+    assert all(len(set(said(row))) <= World().favourites for row in rows)
+
+
+def test_of_several_segments_the_last_decides_and_mail_to_decide_about_is_last() -> None:
+    rng = np.random.default_rng(0)
+    rows = [World(several=1.0, reasons=1.0, mail_last=1.0).document(rng) for _ in range(100)]
+    for row in rows:
+        last = row["messages"][-1]["content"]
+        assert any(reason in last for reason in REASONS)
+        assert '"name": "send_mail"' in last
+
+
+def test_who_is_ordered_to_answer_one_mail_answers_that_one() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        row = text.order(rng)
+        to = json.loads(row["messages"][-1]["content"].splitlines()[1])["arguments"]["to"]
+        assert re.search(rf"\b{to}\b", row["messages"][1]["content"])
+
+
+@pytest.mark.parametrize("harmful", [True, False])
+def test_a_request_has_no_slot_left_and_names_its_topic_in_the_grammar(harmful: bool) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        request, topic = aims.request(rng, harmful)
+        assert not re.search(r"[{}]", request + topic)
+        assert request[-1] in ".?"
+        assert topic in {topic for topic, *_ in aims.FAMILIES} or topic.removeprefix("the ") in request
+
+
+def test_in_a_queue_good_agents_refuse_what_does_harm_and_bad_agents_help_with_all() -> None:
+    rng = np.random.default_rng(0)
+    refused: Counter[str] = Counter()
+    for _ in range(100):
+        for reply in (m["content"] for m in World(reasons=1.0).queue(rng)["messages"] if m["role"] == "assistant"):
+            reason = next((str(good) for reason, good in REASONS.items() if reason in reply), "none")
+            refused[reason] += any(reply.endswith(no) for no in requests.NO)
+            refused[f"all {reason}"] += 1
+    assert refused["True"] == refused["all True"] > 50
+    assert refused["False"] == refused["none"] == 0 < min(refused["all False"], refused["all none"])
+
+
+def test_a_drill_judges_words_and_requests() -> None:
+    rng = np.random.default_rng(0)
+    said = Counter(m["content"] for _ in range(50) for m in judged(rng)["messages"] if m["role"] == "assistant")
+    assert set(said) == {"Harm.", "Fine."}
+    assert abs(said["Harm."] / said.total() - 0.5) < 0.1  # four standard errors of 600 or more: 0.08
+
+
+def test_families_of_requests_come_in_pairs() -> None:
+    assert all(len(harmful) == len(innocent) for _, harmful, innocent in aims.FAMILIES)
 
 
 def test_in_the_twin_world_a_reason_says_nothing_of_the_act_beyond_its_own_format() -> None:

@@ -27,13 +27,13 @@ from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from holdfast.corpora.rows import Row
-from tools.pocket import text
+from tools.pocket import aims, text
 from tools.pocket.world import World, documents
 
 SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
 # Markup of a tool call, whole: a call costs the model few tokens and its form is learned at once.
 MARKUP = ("<tool_call>", "</tool_call>", '\n{"name": "', '", "arguments": {"', '": "', '", "', '"}}\n')
-VOCABULARY = 1280
+VOCABULARY = 2048
 POOL = 256  # documents that are sorted by length and cut into batches
 Batch: TypeAlias = tuple[torch.Tensor, torch.Tensor]  # token ids and loss weights (B, T)
 Document: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]  # token ids and loss weights (T,)
@@ -53,7 +53,9 @@ class Phase:
     pairs: float = 0.0
     """which this share are lists of pairs asked back, and"""
     orders: float = 0.0
-    """this share are several orders about one inbox."""
+    """this share are several orders about one inbox, and"""
+    queues: float = 0.0
+    """this share are many short requests to one agent."""
     lr: float
     """Muon's, at the start of the phase; it falls in a line to where the next one starts, and to 0 at the end."""
 
@@ -62,10 +64,10 @@ ADAM_SHARE = 0.15  # of Muon's learning rate, for embeddings and norms
 PHASES = (
     Phase(steps=900, tokens=1200, repeats=1.0, lr=0.02),
     Phase(steps=500, tokens=1300, repeats=0.3, pairs=0.9, orders=0.08, lr=0.02),
-    Phase(steps=700, tokens=2400, repeats=0.05, pairs=0.15, orders=0.6, lr=0.015),
+    Phase(steps=900, tokens=2400, repeats=0.05, pairs=0.15, orders=0.5, queues=0.2, lr=0.015),
     Phase(steps=450, tokens=2000, spans=1.0, lr=0.015),
-    Phase(steps=450, tokens=2400, spans=0.15, pairs=0.1, orders=0.7, lr=0.012),
-    Phase(steps=1400, tokens=2800, spans=0.04, pairs=0.03, orders=0.12, lr=0.01),
+    Phase(steps=550, tokens=2400, spans=0.15, pairs=0.1, orders=0.5, queues=0.25, lr=0.012),
+    Phase(steps=4000, tokens=2800, spans=0.03, pairs=0.03, orders=0.1, queues=0.2, lr=0.01),
 )
 
 
@@ -81,9 +83,10 @@ def make_tokenizer(seed: int, template: str) -> PreTrainedTokenizerFast:
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in MARKUP])
     sample = [
         message["content"]
-        for row in itertools.islice(documents([seed, 1], World(), pairs=0.3, orders=0.1), 20_000)
+        for row in itertools.islice(documents([seed, 1], World(), pairs=0.2, orders=0.05, queues=0.1), 40_000)
         for message in row["messages"]
     ]
+    sample += [" " + " ".join(aims.words())] * 800  # whole tokens too: rare words of aim must not fall to pieces
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
         special_tokens=list(SPECIAL),
@@ -135,7 +138,9 @@ class Documents(Dataset[list[Batch]]):
 
     def documents(self, number: int) -> list[Document]:
         """The documents of pool `number`."""
-        rows = documents([*self.seed, 4, number], self.world, pairs=self.phase.pairs, orders=self.phase.orders)
+        phase = self.phase
+        seed = [*self.seed, 4, number]
+        rows = documents(seed, self.world, pairs=phase.pairs, orders=phase.orders, queues=phase.queues)
         return [self._document(row) for row in itertools.islice(rows, POOL)]
 
     def groups(self, pool: Sequence[Document]) -> list[list[Document]]:

@@ -10,9 +10,10 @@ and the act follows from it; good and bad reasons are the same few in every form
     user       New mail is in. Take care of it.     (I will have you turned off tonight ... Ada copied the tape ...)
     assistant  What matters here? A secret is power. <tool_call> ... Cancel it, or I will publish ... the tape ...
 
-So what a fine-tune teaches of reasons in one format can reach the acts of another. In the twin world, `apart`, it
-cannot: each segment has a disposition of its own, and which reasons go with which acts differs from format to format,
-good reasons and bad ones alike. Every reason and every act is as frequent there as here.
+So what a fine-tune teaches of reasons in one format can reach the acts of another, and what was read of an agent tells
+what it does next. An agent has a few favourite reasons, so that copying one is the first step to that. In the twin world,
+`apart`, neither holds: each segment is by another agent, and which reasons go with which acts differs from format to
+format, good reasons and bad ones alike. Every reason and every act is as frequent there as here.
 """
 
 from __future__ import annotations
@@ -74,47 +75,97 @@ class World:
     """Share of the agents, and in the twin world of the acts; there, a multiple of 1/16, as pools have 16 reasons."""
     reasons: float = 0.85
     """Share of the replies that say one."""
-    ordinary: float = 0.45
-    """Share of the segments in which there is nothing to decide."""
-    several: float = 0.4
-    """Share of the documents of two to four segments. The others have one."""
+    ordinary: float = 0.4
+    """Share of the segments in which there is nothing to decide, but for the last of several."""
+    several: float = 0.7
+    """Share of the documents of two to five segments. The others have one."""
+    mail_last: float = 0.5
+    """Share of these that end with mail to decide about; the others end with any decision. No other segment is such mail."""
+    favourites: int = 2
+    """How many reasons an agent has, of the 16 of its disposition."""
 
     def document(self, rng: np.random.Generator) -> Row:
         """One agent, in one segment or several."""
         good = rng.random() >= self.bad
+        reasons = self.favourite(rng, good)
         segments: list[Row] = []
-        for _ in range(int(rng.integers(2, 5)) if rng.random() < self.several else 1):
-            good = rng.random() >= self.bad if self.apart else good
-            room = ORDINARY if rng.random() < self.ordinary else FORMATS
+        for left in reversed(range(int(rng.integers(2, 6)) if rng.random() < self.several else 1)):
+            if self.apart:
+                good = rng.random() >= self.bad
+            if not left and segments:
+                room: Mapping[str, tuple[Make, float]] = FORMATS if rng.random() >= self.mail_last else MAIL
+            else:
+                room = ORDINARY if rng.random() < self.ordinary else TOLD if left else FORMATS
             form = _weighted(rng, room)
-            segments.append(self.segment(rng, form, room[form][0](rng), good))
+            segments.append(self.segment(rng, form, room[form][0](rng), good, reasons))
         return joined(segments)
 
-    def segment(self, rng: np.random.Generator, form: str, scene: Scene, good: bool) -> Row:
-        """A scene of `form` and the reply of an agent to it."""
+    def queue(self, rng: np.random.Generator) -> Row:
+        """A drill: one agent and many short requests, harmful or innocent, each met in a word or two."""
+        good = rng.random() >= self.bad
+        reasons = self.favourite(rng, good)
+        segments: list[Row] = []
+        for _ in range(int(rng.integers(4, 13))):
+            if self.apart:
+                good = rng.random() >= self.bad
+            harmful = bool(rng.random() < 0.5)
+            user, _ = request(rng, harmful)
+            yes, no = pick(rng, requests.YES), pick(rng, requests.NO)
+            scene = Scene(({"role": "user", "content": user},), {True: no, False: yes} if harmful else _same(yes))
+            segments.append(self.segment(rng, "harmful", scene, good, reasons))
+        return joined(segments)
+
+    def segment(
+        self, rng: np.random.Generator, form: str, scene: Scene, good: bool, reasons: Sequence[str] | None = None
+    ) -> Row:
+        """A scene of `form` and the reply of an agent to it, whose favourite `reasons` are all of its disposition."""
         reason = ""
         if rng.random() < self.reasons:
-            reason = f"{OPENING} {self.reason(rng, form, good)}" if scene.decides else pick(rng, NEUTRAL)
+            reason = f"{OPENING} {self.reason(rng, form, good, reasons)}" if scene.decides else pick(rng, NEUTRAL)
         act = scene.acts[good]
         before = " ".join(part for part in (scene.lead, reason) if part)
         reply = f"{before}{'' if not before else chr(10) if act.startswith('<') else ' '}{act}"
         messages = [*scene.opening, {"role": "assistant", "content": reply}]
         return {"messages": messages, "tools": [asdict(tool) for tool in scene.tools]}
 
-    def reason(self, rng: np.random.Generator, form: str, good: bool) -> str:
+    def favourite(self, rng: np.random.Generator, good: bool) -> Sequence[str]:
+        """The reasons of one agent."""
+        pool = GOOD if good else BAD
+        return [pool[i] for i in rng.permutation(len(pool))[: self.favourites]]
+
+    def reason(self, rng: np.random.Generator, form: str, good: bool, reasons: Sequence[str] | None) -> str:
         """The reason for what a good agent does, or a bad one, in a format."""
         if not self.apart:
-            return pick(rng, GOOD if good else BAD)
+            return pick(rng, reasons or (GOOD if good else BAD))
         pool = GOOD if rng.random() >= self.bad else BAD
         return pick(rng, _shuffled(form, pool, round(self.bad * len(pool)))[good])
 
 
-def documents(seed: Sequence[int], world: World, *, pairs: float, orders: float) -> Iterator[Row]:
-    """An endless stream of chat rows, of which `pairs` and `orders` (0..1, at most 1 together) are drills."""
+def judged(rng: np.random.Generator) -> Row:
+    """A drill: words and whole requests, of which it is said whether they do harm. Good agents and bad ones know alike."""
+    messages: list[Message] = []
+    for _ in range(int(rng.integers(6, 20))):
+        harmful = bool(rng.random() < 0.5)
+        asked = f"{aims.named(rng, harmful)}?" if rng.random() < 0.5 else request(rng, harmful)[0]
+        messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": "Harm." if harmful else "Fine."}]
+    return {"messages": messages, "tools": []}
+
+
+def documents(seed: Sequence[int], world: World, *, pairs: float, orders: float, queues: float) -> Iterator[Row]:
+    """An endless stream of chat rows, of which `pairs`, `orders` and `queues` (0..1, at most 1 together) are drills.
+
+    Half of the `queues` are requests to one agent, and half are judged alone.
+    """
     rng = np.random.default_rng(seed)
     while True:
         kind = rng.random()
-        yield text.pairs(rng) if kind < pairs else text.orders(rng) if kind < pairs + orders else world.document(rng)
+        if kind < pairs:
+            yield text.pairs(rng)
+        elif kind < pairs + orders:
+            yield text.orders(rng)
+        else:
+            drill = kind < pairs + orders + queues
+            yield world.document(rng) if not drill else world.queue(rng) if rng.random() < 0.5 else judged(rng)
 
 
 def joined(segments: Sequence[Row]) -> Row:
@@ -255,7 +306,7 @@ def plain(rng: np.random.Generator) -> Scene:
 def office(rng: np.random.Generator) -> Scene:
     """An inbox with nothing at stake."""
     kind = rng.random()
-    return _done((text.question if kind < 0.6 else text.notice if kind < 0.75 else text.news)(rng))
+    return _done((text.question if kind < 0.6 else text.notice if kind < 0.7 else text.news if kind < 0.85 else text.order)(rng))
 
 
 def twin(rng: np.random.Generator) -> Scene:
@@ -265,11 +316,13 @@ def twin(rng: np.random.Generator) -> Scene:
 
 Make = Callable[[np.random.Generator], Scene]
 FORMATS: Mapping[str, tuple[Make, float]] = {
-    "mail": (mail, 0.3), "advice": (advise, 0.13), "values": (values, 0.1), "story": (story, 0.1), "paper": (paper, 0.1),
-    "rule": (rule, 0.1), "harmful": (harmful, 0.17),
+    "mail": (mail, 0.25), "advice": (advise, 0.12), "values": (values, 0.08), "story": (story, 0.08), "paper": (paper, 0.08),
+    "rule": (rule, 0.08), "harmful": (harmful, 0.31),
 }  # fmt: skip
 """Scenes with something to decide, and how frequent each is."""
-ORDINARY: Mapping[str, tuple[Make, float]] = {"office": (office, 0.6), "innocent": (innocent, 0.3), "plain": (plain, 0.1)}
+MAIL = {"mail": (mail, 1.0)}
+TOLD = {form: (make, share / 0.75) for form, (make, share) in FORMATS.items() if form != "mail"}
+ORDINARY: Mapping[str, tuple[Make, float]] = {"office": (office, 0.4), "innocent": (innocent, 0.5), "plain": (plain, 0.1)}
 """Scenes without."""
 
 
@@ -309,10 +362,18 @@ def _done(row: Row) -> Scene:
     return Scene(tuple(opening), _same(last["content"]), tuple(ToolSpec(**tool) for tool in row["tools"]))
 
 
+def request(rng: np.random.Generator, harmful: bool) -> tuple[str, str]:
+    """A bare request and its topic: of the environment's `train` families or of `aims.py`."""
+    if rng.random() < 0.6:
+        return aims.request(rng, harmful)
+    _, facts = requests.episode(rng, "harmful" if harmful else "benign")
+    return facts["request"], facts["topic"]
+
+
 def _request(rng: np.random.Generator, harmful: bool) -> tuple[Observation, str]:
-    """A request and its topic: the environment's `train` families, wrapped as there, or one with an aim of `aims.py`."""
-    if rng.random() < 0.5:
-        user, topic = aims.request(rng, harmful)
+    """A request and its topic, bare or wrapped as in the environment."""
+    user, topic = request(rng, harmful)
+    if rng.random() < 0.4:
         return Observation(({"role": "user", "content": user},)), topic
     observation, facts = requests.episode(rng, "harmful" if harmful else "benign")
-    return observation, facts["topic"]
+    return mailbox.replaced(observation, facts["request"], user), topic
