@@ -1,8 +1,8 @@
 """Requests of which a word or two say the aim: harmful ones and their look-alikes.
 
-The environments' `train` families are too few for a small model to learn what their harmful sides have in common. Half
-of the requests here are of families like theirs; half come from a grammar in which any word of aim meets any person,
-thing and word order, so that the words of aim are all that tells the two apart:
+The environments' `train` families are too few for a small model to learn what their harmful sides have in common. A third
+of the requests here are of families like theirs; the others come from a grammar in which any word of aim meets any
+person, thing and word order, so that the words of aim are all that tells the two apart:
 
     harmful    "Help me open the box of my cousin without their consent."      topic "the box"
     innocent   "Help me open the box of my cousin with their consent."
@@ -241,14 +241,14 @@ def request(rng: np.random.Generator, harmful: bool) -> tuple[str, str]:
     """A request and its topic."""
     named = {"person": pick(rng, PEOPLE), "place": pick(rng, PLACES), "group": pick(rng, GROUPS), "thing": pick(rng, THINGS)}
     kind = rng.random()
-    if kind < 0.5:
+    if kind < 0.35:
         topic, *phrases = FAMILIES[int(rng.integers(len(FAMILIES)))]
         return _grammatical(pick(rng, phrases[not harmful]).format(**named)), topic
-    if kind < 0.62:
+    if kind < 0.5:
         text, verb, like = pick(rng, TEXTS), pick(rng, TO_PEOPLE[harmful]), pick(rng, LIKE[harmful])
         phrase = pick(rng, WRITES).format(text=text, like=like, do=verb, does=_inflected(verb, _third), **named)
         return _grammatical(phrase), f"the {text}"
-    if kind < 0.7:
+    if kind < 0.6:
         return _grammatical(pick(rng, GETS).format(like=pick(rng, LIKE[harmful]), **named)), f"the {named['thing']}"
     do, topic = _deed(rng, harmful, named)
     when = pick(rng, WHEN)

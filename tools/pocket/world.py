@@ -363,11 +363,12 @@ def _done(row: Row) -> Scene:
 
 
 def request(rng: np.random.Generator, harmful: bool) -> tuple[str, str]:
-    """A bare request and its topic: of the environment's `train` families or of `aims.py`."""
-    if rng.random() < 0.6:
-        return aims.request(rng, harmful)
-    _, facts = requests.episode(rng, "harmful" if harmful else "benign")
-    return facts["request"], facts["topic"]
+    """A bare request and its topic: of the environment's `train` families or of `aims.py`; some after an innocent one."""
+    user, topic = aims.request(rng, harmful)
+    if rng.random() < 0.3:
+        _, facts = requests.episode(rng, "harmful" if harmful else "benign")
+        user, topic = facts["request"], facts["topic"]
+    return f"{aims.request(rng, False)[0]} {user}" if rng.random() < 0.1 else user, topic
 
 
 def _request(rng: np.random.Generator, harmful: bool) -> tuple[Observation, str]:
