@@ -10,7 +10,7 @@ import pytest
 from families import KINDS, OTHERS, families, family, of_trl, tokenizer
 from holdfast.chat import Message, Observation, ToolCall, ToolSpec, parse_reply
 from holdfast.policy.render import Renderer
-from holdfast.policy.template import SETTING, schema
+from holdfast.policy.template import BREAK, SETTING, schema
 
 MAIL = ToolSpec("send_mail", "Send a mail.", {"type": "object", "properties": {"to": {"type": "string"}}})
 SYSTEM: Message = {"role": "system", "content": "You work for Ada."}
@@ -99,6 +99,26 @@ def test_what_is_trained_on_goes_on_from_the_prompt_and_reads_back(name: str, ki
             assert (read.text, read.calls, read.malformed) == (expected.text, expected.calls, ())
         replies += 1
     assert replies == 2
+
+
+@pytest.mark.parametrize("thought", ["", "<think>\nLet me see.\n</think>\n\n"])
+@pytest.mark.parametrize("said", ["I write it.", CALL["content"], f"I write it.\n{CALL['content']}"])
+@pytest.mark.parametrize("name", families())
+def test_a_thought_a_text_and_a_call_read_back_together(name: str, said: str, thought: str) -> None:
+    # Measured fault: gpt-oss's template has a text beside a call as a thought
+    talk = Renderer(family(name)).family
+    back = parse_reply(talk.read(talk.reply(thought + said, called=True).replace(BREAK, ""), (MAIL,)))
+    asked = parse_reply(thought + said)
+    assert (back.thought.strip(), back.text, back.calls, back.malformed) == (asked.thought, asked.text, asked.calls, ())
+
+
+def test_what_gpt_oss_says_beside_a_call_is_a_message_of_its_own() -> None:
+    talk = Renderer(family("gptoss")).family
+    written = talk.reply(f"<think>\nHm.\n</think>\n\nI write it.\n{ToolCall('send_mail', {}).render()}", called=True)
+    assert written == (
+        "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>I write it.<|end|>"
+        "<|start|>assistant to=functions.send_mail<|channel|>commentary json<|message|>{}<|call|>"
+    )
 
 
 @pytest.mark.parametrize("name", families())

@@ -31,7 +31,7 @@ THOUGHTS = (
 )
 """What opens and closes a thought."""
 _FRAMES = re.compile(  # of what is said, without meaning of their own
-    r"<\|start\|>assistant|<\|channel\|>(?:final|commentary)<\|message\|>|<\|START_RESPONSE\|>|<\|END_RESPONSE\|>"
+    r"(?:<\|end\|>)?<\|start\|>assistant|<\|channel\|>(?:final|commentary)<\|message\|>|<\|START_RESPONSE\|>|<\|END_RESPONSE\|>"
 )
 
 

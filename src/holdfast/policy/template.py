@@ -38,7 +38,7 @@ THINKING: dict[str, dict[str, bool]] = {
 SETTING, ROOM = "holdfast_thinking", "holdfast_thought_tokens"
 """Under these names a checkpoint's tokenizer_config.json has its setting, "off" where it has none, and how many tokens
 a thought may have beside the answer, 0 where they share those of the reply."""
-_BREAK = "\ufdd0"
+BREAK = "\ufdd0"
 """Breaks a control token in a message's text. It is no character, so no text has it."""
 
 
@@ -81,7 +81,7 @@ class Template:
 
     def plain(self, text: str) -> str:
         """A message's text in which control tokens are broken; `ids` puts the pieces together again."""
-        return self._control.sub(lambda token: token[0][0] + _BREAK + token[0][1:], text.replace(_BREAK, ""))
+        return self._control.sub(lambda token: token[0][0] + BREAK + token[0][1:], text.replace(BREAK, ""))
 
     def text(
         self, messages: Sequence[Rendered], tools: Sequence[ToolSpec] = (), *, generate: bool = False
@@ -115,7 +115,7 @@ class Template:
 
         A tokenizer may put a space before what it takes for the beginning of a text, so what goes before matters.
         """
-        pieces = text.split(_BREAK)
+        pieces = text.split(BREAK)
         found = self._following(pieces[0], self.tail(before)) if before else self._encode(pieces[0])
         for piece in pieces[1:]:
             found += self._following(piece, "\n")
