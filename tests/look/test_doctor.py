@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from families import family, tokenizer
 from holdfast.cli import main
 from holdfast.config import Model
 from holdfast.look.doctor import told
+from holdfast.policy.checkpoint import ends_of, load, load_tokenizer
 
 
 def saved(folder: Path, model: PreTrainedModel | str, family_name: str) -> Path:
@@ -85,6 +87,18 @@ def test_without_weights_none_are_read(tmp_path: Path, capsys: pytest.CaptureFix
     assert "architecture" in said
     assert "What the suite asks of it" in said
     assert "Tried with its weights" not in said
+
+
+def test_a_reply_ends_where_config_says_if_there_is_no_generation_config(tmp_path: Path) -> None:
+    # Measured fault: the doctor then knew of no end but the tokenizer's, and the sampler of more
+    folder = saved(tmp_path, "llama", "qwen3")
+    (folder / "generation_config.json").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    ends = load_tokenizer(folder).convert_tokens_to_ids(["<s>", "<|im_end|>"])
+    (folder / "config.json").write_text(json.dumps({**config, "eos_token_id": ends}))
+    model, _ = load(folder)
+    assert "<s>" in facts(folder)["replies end at"]
+    assert set(ends_of(model.generation_config)) == set(ends)
 
 
 def test_several_models_stand_one_after_the_other(capsys: pytest.CaptureFixture[str]) -> None:

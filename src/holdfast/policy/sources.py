@@ -55,8 +55,8 @@ def renderer(model: Model) -> Renderer:
         tokenizer = _set(load_tokenizer(path, revision), model)
         try:
             generation = GenerationConfig.from_pretrained(path, revision=revision)
-        except OSError:  # there need not be one
-            generation = None
+        except OSError:  # there need not be one: a model then takes what config.json says
+            generation = GenerationConfig.from_model_config(_configuration(path, revision))
         return Renderer(tokenizer, ends=ends_of(generation))
 
 
@@ -72,7 +72,12 @@ def _set(tokenizer: PreTrainedTokenizerBase, model: Model) -> PreTrainedTokenize
 
 def configuration(model: Model) -> PretrainedConfig:
     """The config of the model, without its weights. Raises what `prepare` does."""
-    with _located(model) as (path, revision), in_one_line(f"{path}: has no config.json that can be read"):
+    with _located(model) as (path, revision):
+        return _configuration(path, revision)
+
+
+def _configuration(path: Path | str, revision: str | None) -> PretrainedConfig:
+    with in_one_line(f"{path}: has no config.json that can be read"):
         return AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
 
 
