@@ -78,6 +78,18 @@ def test_a_model_that_always_thinks_is_told_to_need_room(tmp_path: Path) -> None
     assert "it thinks before every reply" in said["note"]
 
 
+def test_a_prompt_that_opens_something_unknown_is_noted(tmp_path: Path) -> None:
+    own = tokenizer(
+        "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|><ponder>\n{% endif %}"
+    )
+    weights = made("llama")
+    weights.resize_token_embeddings(len(own), mean_resizing=False)
+    weights.save_pretrained(tmp_path)
+    own.save_pretrained(tmp_path)
+    assert "every prompt ends with <ponder>, which Holdfast does not know" in facts(tmp_path)["note"]
+
+
 def test_without_weights_none_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = saved(tmp_path, "llama", "qwen3")
     for file in folder.glob("*.safetensors"):

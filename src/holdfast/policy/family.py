@@ -151,7 +151,8 @@ class Family:
         if not calls:
             _, _, rest = content.rpartition(THINK_CLOSE)
             return lead + self._quoted(rest).lstrip()
-        return lead + plain(reply.text) + own.removeprefix(self.lead)
+        apart = "\n" if reply.text and own else ""
+        return f"{lead}{plain(reply.text)}{apart}{own.removeprefix(self.lead)}"
 
     def _asked(self, reply: Reply, calls: Sequence[ToolCall]) -> str | None:
         """The reply as the template writes it; None where it leaves something out, or takes a text for a thought."""
