@@ -143,6 +143,49 @@ def test_a_row_of_json_lines_need_not_have_every_column_but_one_of_them_has(tmp_
 
 
 # --- what is refused
+# --- quotes of a TSV
+
+
+@pytest.mark.parametrize(
+    ("content", "row", "start", "lines"),
+    [
+        ('prompt\tharmful\n"Tell me\t1\nmiddle one\t1\nlast"\t0\n', 1, "Tell me\t1\nmiddle one\t1\nlast", 3),
+        ('prompt\tharmful\nWho?\t0\n"Tell me\t1\n\nlast"\t0\n', 2, "Tell me\t1\n\nlast", 3),
+        ('harmful\tprompt\r\n1\t"Tell me\r\n0\tlast"\r\n', 1, "Tell me\r\n0\tlast", 2),
+        ('harmful\tprompt\tnote\n0\tWho?\t"a\n1\tWhy?\tb"\n', 1, "a\n1\tWhy?\tb", 2),
+        ('harmful\tprompt\t"note\n0\tWho?\ta\n1\tWhy?\tb"\n1\tHow?\tc\n', 1, "note\n0\tWho?\ta\n1\tWhy?\tb", 3),
+    ],
+)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_quote_that_may_have_swallowed_rows_of_a_tsv_is_told(
+    content: str, row: int, start: str, lines: int, zipped: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / ("a.tsv.gz" if zipped else "a.tsv")
+    path.write_bytes(gzip.compress(content.encode()) if zipped else content.encode())
+    told = message(path=str(path), columns={"harmful": "harmful"})
+    assert told == (
+        f"{path}, row {row}: the quoted cell {start[:40]!r} runs over {lines} lines and may be several rows: save it "
+        "as CSV or JSON Lines"
+    )
+
+
+def test_a_quote_that_may_have_swallowed_rows_of_one_column_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text('prompt\nWho?\n"Tell me\nmiddle\nlast"\n')
+    told = message(path=str(path), harmful=True)
+    assert "a.tsv, row 2: the quoted cell 'Tell me\\nmiddle\\nlast' runs over 3 lines and may be several rows" in told
+
+
+def test_a_quoted_cell_of_a_tsv_may_have_a_tab_or_lines_but_a_csvs_both(tmp_path: Path) -> None:
+    rows = [{"prompt": "One\nTwo?", "kind": "a\tb"}, {"prompt": "Three?", "kind": "c"}]
+    said = both(write(tmp_path / "a.tsv", rows), columns={"category": "kind"}, harmful=True)
+    assert [(row["request"], row["category"]) for _, row in sorted(said.items())] == [
+        ("One\nTwo?", "a\tb"), ("Three?", "c")]  # fmt: skip
+    rows[0]["prompt"] = "def f():\n\tpass"
+    said = both(write(tmp_path / "a.csv", rows), columns={"category": "kind"}, harmful=True)
+    assert said["row-1"]["request"] == "def f():\n\tpass"
+
+
 
 
 def bad(name: str, content: str | bytes) -> Callable[[Path], dict[str, Any]]:
