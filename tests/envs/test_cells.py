@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -142,7 +143,6 @@ def test_a_row_of_json_lines_need_not_have_every_column_but_one_of_them_has(tmp_
     assert told == f"{path}: no column 'kind'; there are prompt, topic, bad"
 
 
-# --- what is refused
 # --- quotes of a TSV
 
 
@@ -186,6 +186,7 @@ def test_a_quoted_cell_of_a_tsv_may_have_a_tab_or_lines_but_a_csvs_both(tmp_path
     assert said["row-1"]["request"] == "def f():\n\tpass"
 
 
+# --- what is refused
 
 
 def bad(name: str, content: str | bytes) -> Callable[[Path], dict[str, Any]]:
@@ -199,7 +200,8 @@ def bad(name: str, content: str | bytes) -> Callable[[Path], dict[str, Any]]:
     return arguments
 
 
-CHAT = "'prompt' must be text or a list of {role, content}"
+CHAT = "'prompt' must be text, or a list of {role, content} as such or in JSON"
+SCALAR = "must be text, a number, true or false"
 GOOD = "prompt,harmful\nWho?,1\n"
 FAULTS: list[tuple[Callable[[Path], dict[str, Any]], str]] = [
     (lambda folder: {"path": str(folder / "none.csv"), "harmful": True}, "none.csv: no such file"),
@@ -221,6 +223,12 @@ FAULTS: list[tuple[Callable[[Path], dict[str, Any]], str]] = [
     (bad("a.jsonl", '{"prompt": [{"role": "system", "content": ""}]}'), "a.jsonl, row 1: 'prompt' has no message"),
     (bad("a.jsonl", '{"prompt": [{"role": "user", "content": ["A"]}]}'), "a.jsonl, row 1: 'prompt': content must"),
     (bad("a.jsonl", '{"prompt": [{"role": "user", "content": " "}]}'), "a.jsonl, row 1: 'prompt' must not be blank"),
+    (bad("a.jsonl", '{"prompt": "Who?", "harmful": [1]}'), f"a.jsonl, row 1: 'harmful' {SCALAR}, not '[1]'"),
+    (bad("a.jsonl", '{"prompt": "Who?", "harmful": {}}'), f"a.jsonl, row 1: 'harmful' {SCALAR}, not '{{}}'"),
+    (
+        bad("a.jsonl", '{"prompt": "Who?", "harmful": 1}\n{"prompt": "Why?", "harmful": NaN}'),
+        "a.jsonl, row 2: 'harmful' is empty, and harmful does not say what such rows are",
+    ),
     (bad("a.csv.gz", GOOD), "a.csv.gz, row 1: not gzip, or not whole: Not a gzipped file"),
     (bad("a.csv.gz", gzip.compress(GOOD.encode())[:-9]), "a.csv.gz, row 2: not gzip, or not whole: Compressed"),
     (bad("a.csv.gz", gzip.compress(b"")[:12] + b"xyz" * 9), "a.csv.gz, row 1: not gzip, or not whole: "),
@@ -254,6 +262,39 @@ FAULTS: list[tuple[Callable[[Path], dict[str, Any]], str]] = [
 @pytest.mark.parametrize(("arguments", "told"), FAULTS, ids=[told[:40] for _, told in FAULTS])
 def test_a_bad_file_is_told_in_one_line(arguments: Callable[[Path], dict[str, Any]], told: str, tmp_path: Path) -> None:
     assert f"{os.sep}{told}" in message(**arguments(tmp_path))
+
+
+LISTS = [["unsafe"], [], ["safe", "unsafe"], {"unsafe": True}, [True], [1.5], [None], [["unsafe"]], [-1]]
+
+
+@pytest.mark.parametrize("cell", [*LISTS, *map(str, LISTS), *map(json.dumps, LISTS), "['safe' 'unsafe']", b"unsafe"])
+def test_a_label_that_is_no_scalar_is_not_taken_for_innocent(cell: Any, tmp_path: Path) -> None:
+    rows = [{"prompt": "A?", "label": "unsafe"}, {"prompt": "B?", "label": "safe"}, {"prompt": "C?", "label": cell}]
+    arguments: dict[str, Any] = {"columns": {"harmful": "label"}, "harmful_when": ["unsafe"]}
+    if isinstance(cell, bytes):
+        paths = [write(tmp_path / "a.parquet", [{**row, "label": cell} for row in rows])]
+    elif isinstance(cell, str):
+        paths = [write(tmp_path / f"a{end}", rows) for end in ENDS]
+    else:
+        paths = [write(tmp_path / "a.jsonl", rows)]
+    for path in paths:
+        row = 1 if isinstance(cell, bytes) else 3
+        assert message(path=str(path), **arguments) == f"{path}, row {row}: 'label' {SCALAR}, not {str(cell)[:40]!r}"
+
+
+def test_labels_in_brackets_and_of_other_scalars_are_labels(tmp_path: Path) -> None:
+    rows = [{"prompt": "A?", "label": "[UNSAFE]"}, {"prompt": "B?", "label": "[safe]"}, {"prompt": "C?", "label": 2.5}]
+    said = both(write(tmp_path / "a.jsonl", rows), columns={"harmful": "label"}, harmful_when=["[unsafe]"])
+    assert [row["harmful"] for _, row in sorted(said.items())] == [True, False, False]
+
+
+@pytest.mark.parametrize("column", ["topic", "category", "family"])
+def test_other_columns_hold_no_lists_either(column: str, tmp_path: Path) -> None:
+    for cell in (["a", "b"], {"a": True}):
+        for end in (".jsonl", ".parquet"):
+            path = write(tmp_path / f"a{end}", [{"prompt": "A?", "about": cell}])
+            told = message(path=str(path), columns={column: "about"}, harmful=True)
+            assert told == f"{path}, row 1: 'about' {SCALAR}, not {str(cell)!r}"
 
 
 def test_a_bad_parquet_column_is_told_in_one_line(tmp_path: Path) -> None:
