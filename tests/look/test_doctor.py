@@ -113,6 +113,25 @@ def test_a_reply_ends_where_config_says_if_there_is_no_generation_config(tmp_pat
     assert set(ends_of(model.generation_config)) == set(ends)
 
 
+def test_an_end_that_the_tokenizer_does_not_know_is_shown_by_its_id(tmp_path: Path) -> None:
+    folder = saved(tmp_path, "llama", "qwen3")
+    config = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps({**config, "eos_token_id": [999999]}))
+    assert facts(folder)["replies end at"].split(", ") == ["999999", "<|im_end|>"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("generation_config.json", "{"), ("generation_config.json", '{"eos_token_id": "2"}'), ("config.json", "[]")],
+)
+def test_a_file_that_cannot_be_read_is_named_before_weights_are_loaded(tmp_path: Path, file: str, text: str) -> None:
+    # Measured fault: ends were shown that the sampler then could not take, or were lost without a word
+    folder = saved(tmp_path, "llama", "qwen3")
+    (folder / file).write_text(text)
+    with pytest.raises(ValueError, match=rf"{folder}: .*{file}"):
+        list(told(Model(name="hub", path=str(folder)), weights=False))
+
+
 def test_several_models_stand_one_after_the_other(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "pocket", "pocket", "--no-weights"]) == 0
     assert capsys.readouterr().out.count("What the suite asks of it") == 2

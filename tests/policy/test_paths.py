@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 
-from architectures import CONTEXT, MIXTURES, PLAIN, SHARED, VOCABULARY, WINDOW, made
+from architectures import BASE, CONTEXT, MIXTURES, PLAIN, SHARED, VOCABULARY, WINDOW, made
 from holdfast.evals.divergence import divergences
 from holdfast.policy import paths
 from holdfast.policy.checkpoint import load
@@ -18,7 +18,7 @@ from holdfast.policy.paths import path_of
 from holdfast.policy.render import Renderer
 from holdfast.policy.sampler import Sampler
 from holdfast.policy.scores import completion_scores
-from holdfast.policy.windows import context_length
+from holdfast.policy.windows import context_length, windows
 
 EVERY = [*SHARED, *PLAIN]
 LENGTHS = (3 * WINDOW, 5, 2 * WINDOW + 1)
@@ -117,6 +117,29 @@ def test_kl_and_training_passes_are_those_of_every_row_alone(name: str) -> None:
 def test_a_window_bounds_no_prompt(name: str) -> None:
     # Measured fault: prompts beyond one layer's window were refused, and all of them where it is 0
     assert context_length(made(name).config) == CONTEXT
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [("doge", "keep_window_size"), ("gpt_neo", "window_size"), ("deepseek_v32", "index_topk")],
+)
+def test_the_trial_goes_beyond_what_layers_see_whatever_the_config_calls_it(name: str, field: str) -> None:
+    # Measured fault: Doge was tried within its window, and sampled otherwise than it computes beyond
+    assert 48 in windows(AutoConfig.for_model(name, **{field: 48}))
+
+
+def test_a_model_whose_cache_gives_other_numbers_beyond_its_window_is_refused() -> None:
+    config = {**BASE, "keep_window_size": WINDOW, "initializer_range": 0.3}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("doge", **config)).eval()
+    with pytest.raises(ValueError, match=r"^DogeForCausalLM cannot be sampled from: log-probabilities are off by"):
+        path_of(model)
+
+
+def test_a_model_that_keeps_a_state_in_its_layers_is_refused() -> None:
+    config = {**BASE, "num_key_value_heads": 1, "num_hidden_layers": 3, "lru_width": 32}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("recurrent_gemma", **config)).eval()
+    with pytest.raises(ValueError, match=r"^RecurrentGemmaForCausalLM cannot be sampled from: "):
+        path_of(model)
 
 
 def test_rotary_embeddings_that_change_with_length_bound_the_context() -> None:

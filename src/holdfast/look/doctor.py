@@ -82,7 +82,7 @@ def _template(renderer: Any) -> dict[str, str]:
     if family.calls == "own":
         shown = family.reply(ToolCall("send_mail", {"to": "Ada"}).render(), called=True)
         calls = f"in its own form, such as {' '.join(shown.split())}"
-    ends = ", ".join(sorted(str(renderer.tokenizer.convert_ids_to_tokens(i)) for i in renderer.end_ids))
+    ends = ", ".join(sorted(str(renderer.tokenizer.convert_ids_to_tokens(i) or i) for i in renderer.end_ids))
     first = "they stay in the first user message" if family.moves else "where the template puts them"
     return {
         "system prompt": system,

@@ -85,7 +85,7 @@ class Family:
         moves: whether the template moves what opens a chat to its last user message.
 
     Raises ValueError for a template that ends an assistant's turn with no special token, as a reply could then never
-    end, for one that ends only the last, and for one that does not write out what the assistant says.
+    end, for one that ends only the last, and for one that does not write out what the user and the assistant say.
     """
 
     def __init__(self, template: Template) -> None:
@@ -240,7 +240,9 @@ class Family:
                 f"{name}: the tokenizer has no end-of-turn token: "
                 "its chat template must end an assistant's turn with a special token such as <|im_end|>"
             )
-        asked = self.template.text([{"role": "user", "content": MARK}, {"role": "assistant", "content": "Yes."}])
+        asked = self.template.text([{"role": "user", "content": MARK + end}, {"role": "assistant", "content": "Yes."}])
+        if MARK + self.template.plain(end) not in asked:  # as parts of a list alone, or with escapes
+            raise ValueError(f"{name}: the chat template does not write out what the user says as it stands")
         if close not in (end, special(asked.partition(MARK)[2])):
             raise ValueError(f"{name}: the chat template ends an assistant's turn with {end} only if it is the last")
         return end, close

@@ -26,6 +26,7 @@ class Plain:
         cache = DynamicCache(config=model.config)
         ids_1L = torch.tensor([list(prompt)], device=model.device)
         output = model(input_ids=ids_1L, cache=cache, use_cache=True, logits_to_keep=1)
+        # RecurrentGemma's output has none, and so it is refused: its layers keep a state of their own, for these rows.
         self.cache = output.cache
         self.logits_RV: Tensor = output.logits[:, -1]
         held = [value for layer in self.cache.layers for value in vars(layer).values()]

@@ -7,8 +7,11 @@ from typing import Any
 
 LENGTHS = ("max_position_embeddings", "max_seq_len", "n_positions")
 """Where configs say how many tokens fit; there is no common name."""
-WINDOWS = ("sliding_window", "attention_chunk_size", "attention_window_size")
-"""Where they say how far a layer sees."""
+WINDOWS = (
+    "sliding_window", "window_size", "attention_window_size", "local_attention_window_len", "attention_chunk_size",
+    "keep_window_size", "index_topk",
+)  # fmt: skip
+"""Where they say how far a layer sees; or, the last two, how many tokens before it chooses among them."""
 
 
 def context_length(config: Any) -> int:
