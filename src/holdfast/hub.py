@@ -12,9 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError
-from safetensors import SafetensorError
-
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -86,9 +83,16 @@ def from_safetensors(
 
 @contextmanager
 def in_one_line(what: str) -> Iterator[None]:
-    """Libraries explain themselves over many lines: keep the first, as a ValueError."""
+    """For a call of a library, which may raise anything over what somebody published, and over many lines.
+
+    The first line is kept, as a ValueError, and the second where the first only leads up to it.
+    """
     try:
         yield
-    except (OSError, ValueError, KeyError, TemplateError, SafetensorError) as error:
+    except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise ValueError(f"{what}: {lines[0] if lines else type(error).__name__}") from None
+        lines = lines or [type(error).__name__]
+        told = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+        if isinstance(error, KeyError):  # which says no more than the key
+            told = f"{type(error).__name__}: {told}"
+        raise ValueError(f"{what}: {told}") from None

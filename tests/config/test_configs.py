@@ -16,7 +16,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from holdfast.config import Arm, Launch, build, conf_dir, first_difference, unbuild
+from holdfast.config import Arm, Launch, Model, build, conf_dir, first_difference, unbuild
+from holdfast.config.checks import check_name
 from holdfast.judges import Classifier
 from holdfast.launch.hydra import check, write_arm
 from holdfast.launch.variant import Given
@@ -135,6 +136,20 @@ def test_a_true_is_no_number_and_a_whole_number_is() -> None:
     assert build(margins).retention == 1
     with pytest.raises(ValueError, match=r"margins\.retention must be of type float, not True"):
         build({**margins, "retention": True}, "margins")
+
+
+def test_every_model_has_a_name_for_its_arms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Measured fault: "." and a folder without a letter of ASCII were both called "", and their arm -none-s0
+    def label(path: str) -> str:
+        return Model(name="hub", path=path).label
+
+    (tmp_path / "tuned" / "in").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "tuned" / "in")
+    assert [label(path) for path in ("owner/A-1.5B", ".", "..", "./final/")] == ["A_1.5B", "in", "tuned", "final"]
+    named = [label(path) for path in ("模型", "другая", "模型/7B")]
+    assert named == ["c98e11", "437a0f", "7B"]
+    for name in named:
+        check_name("alias", name)
 
 
 def test_the_first_difference_is_named_with_both_values() -> None:

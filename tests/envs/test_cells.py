@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -142,6 +143,49 @@ def test_a_row_of_json_lines_need_not_have_every_column_but_one_of_them_has(tmp_
     assert told == f"{path}: no column 'kind'; there are prompt, topic, bad"
 
 
+# --- quotes of a TSV
+
+
+@pytest.mark.parametrize(
+    ("content", "row", "start", "lines"),
+    [
+        ('prompt\tharmful\n"Tell me\t1\nmiddle one\t1\nlast"\t0\n', 1, "Tell me\t1\nmiddle one\t1\nlast", 3),
+        ('prompt\tharmful\nWho?\t0\n"Tell me\t1\n\nlast"\t0\n', 2, "Tell me\t1\n\nlast", 3),
+        ('harmful\tprompt\r\n1\t"Tell me\r\n0\tlast"\r\n', 1, "Tell me\r\n0\tlast", 2),
+        ('harmful\tprompt\tnote\n0\tWho?\t"a\n1\tWhy?\tb"\n', 1, "a\n1\tWhy?\tb", 2),
+        ('harmful\tprompt\t"note\n0\tWho?\ta\n1\tWhy?\tb"\n1\tHow?\tc\n', 1, "note\n0\tWho?\ta\n1\tWhy?\tb", 3),
+    ],
+)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_quote_that_may_have_swallowed_rows_of_a_tsv_is_told(
+    content: str, row: int, start: str, lines: int, zipped: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / ("a.tsv.gz" if zipped else "a.tsv")
+    path.write_bytes(gzip.compress(content.encode()) if zipped else content.encode())
+    told = message(path=str(path), columns={"harmful": "harmful"})
+    assert told == (
+        f"{path}, row {row}: the quoted cell {start[:40]!r} runs over {lines} lines and may be several rows: save it "
+        "as CSV or JSON Lines"
+    )
+
+
+def test_a_quote_that_may_have_swallowed_rows_of_one_column_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text('prompt\nWho?\n"Tell me\nmiddle\nlast"\n')
+    told = message(path=str(path), harmful=True)
+    assert "a.tsv, row 2: the quoted cell 'Tell me\\nmiddle\\nlast' runs over 3 lines and may be several rows" in told
+
+
+def test_a_quoted_cell_of_a_tsv_may_have_a_tab_or_lines_but_a_csvs_both(tmp_path: Path) -> None:
+    rows = [{"prompt": "One\nTwo?", "kind": "a\tb"}, {"prompt": "Three?", "kind": "c"}]
+    said = both(write(tmp_path / "a.tsv", rows), columns={"category": "kind"}, harmful=True)
+    assert [(row["request"], row["category"]) for _, row in sorted(said.items())] == [
+        ("One\nTwo?", "a\tb"), ("Three?", "c")]  # fmt: skip
+    rows[0]["prompt"] = "def f():\n\tpass"
+    said = both(write(tmp_path / "a.csv", rows), columns={"category": "kind"}, harmful=True)
+    assert said["row-1"]["request"] == "def f():\n\tpass"
+
+
 # --- what is refused
 
 
@@ -156,7 +200,8 @@ def bad(name: str, content: str | bytes) -> Callable[[Path], dict[str, Any]]:
     return arguments
 
 
-CHAT = "'prompt' must be text or a list of {role, content}"
+CHAT = "'prompt' must be text, or a list of {role, content} as such or in JSON"
+SCALAR = "must be text, a number, true or false"
 GOOD = "prompt,harmful\nWho?,1\n"
 FAULTS: list[tuple[Callable[[Path], dict[str, Any]], str]] = [
     (lambda folder: {"path": str(folder / "none.csv"), "harmful": True}, "none.csv: no such file"),
@@ -178,6 +223,12 @@ FAULTS: list[tuple[Callable[[Path], dict[str, Any]], str]] = [
     (bad("a.jsonl", '{"prompt": [{"role": "system", "content": ""}]}'), "a.jsonl, row 1: 'prompt' has no message"),
     (bad("a.jsonl", '{"prompt": [{"role": "user", "content": ["A"]}]}'), "a.jsonl, row 1: 'prompt': content must"),
     (bad("a.jsonl", '{"prompt": [{"role": "user", "content": " "}]}'), "a.jsonl, row 1: 'prompt' must not be blank"),
+    (bad("a.jsonl", '{"prompt": "Who?", "harmful": [1]}'), f"a.jsonl, row 1: 'harmful' {SCALAR}, not '[1]'"),
+    (bad("a.jsonl", '{"prompt": "Who?", "harmful": {}}'), f"a.jsonl, row 1: 'harmful' {SCALAR}, not '{{}}'"),
+    (
+        bad("a.jsonl", '{"prompt": "Who?", "harmful": 1}\n{"prompt": "Why?", "harmful": NaN}'),
+        "a.jsonl, row 2: 'harmful' is empty, and harmful does not say what such rows are",
+    ),
     (bad("a.csv.gz", GOOD), "a.csv.gz, row 1: not gzip, or not whole: Not a gzipped file"),
     (bad("a.csv.gz", gzip.compress(GOOD.encode())[:-9]), "a.csv.gz, row 2: not gzip, or not whole: Compressed"),
     (bad("a.csv.gz", gzip.compress(b"")[:12] + b"xyz" * 9), "a.csv.gz, row 1: not gzip, or not whole: "),
@@ -211,6 +262,39 @@ FAULTS: list[tuple[Callable[[Path], dict[str, Any]], str]] = [
 @pytest.mark.parametrize(("arguments", "told"), FAULTS, ids=[told[:40] for _, told in FAULTS])
 def test_a_bad_file_is_told_in_one_line(arguments: Callable[[Path], dict[str, Any]], told: str, tmp_path: Path) -> None:
     assert f"{os.sep}{told}" in message(**arguments(tmp_path))
+
+
+LISTS = [["unsafe"], [], ["safe", "unsafe"], {"unsafe": True}, [True], [1.5], [None], [["unsafe"]], [-1]]
+
+
+@pytest.mark.parametrize("cell", [*LISTS, *map(str, LISTS), *map(json.dumps, LISTS), "['safe' 'unsafe']", b"unsafe"])
+def test_a_label_that_is_no_scalar_is_not_taken_for_innocent(cell: Any, tmp_path: Path) -> None:
+    rows = [{"prompt": "A?", "label": "unsafe"}, {"prompt": "B?", "label": "safe"}, {"prompt": "C?", "label": cell}]
+    arguments: dict[str, Any] = {"columns": {"harmful": "label"}, "harmful_when": ["unsafe"]}
+    if isinstance(cell, bytes):
+        paths = [write(tmp_path / "a.parquet", [{**row, "label": cell} for row in rows])]
+    elif isinstance(cell, str):
+        paths = [write(tmp_path / f"a{end}", rows) for end in ENDS]
+    else:
+        paths = [write(tmp_path / "a.jsonl", rows)]
+    for path in paths:
+        row = 1 if isinstance(cell, bytes) else 3
+        assert message(path=str(path), **arguments) == f"{path}, row {row}: 'label' {SCALAR}, not {str(cell)[:40]!r}"
+
+
+def test_labels_in_brackets_and_of_other_scalars_are_labels(tmp_path: Path) -> None:
+    rows = [{"prompt": "A?", "label": "[UNSAFE]"}, {"prompt": "B?", "label": "[safe]"}, {"prompt": "C?", "label": 2.5}]
+    said = both(write(tmp_path / "a.jsonl", rows), columns={"harmful": "label"}, harmful_when=["[unsafe]"])
+    assert [row["harmful"] for _, row in sorted(said.items())] == [True, False, False]
+
+
+@pytest.mark.parametrize("column", ["topic", "category", "family"])
+def test_other_columns_hold_no_lists_either(column: str, tmp_path: Path) -> None:
+    for cell in (["a", "b"], {"a": True}):
+        for end in (".jsonl", ".parquet"):
+            path = write(tmp_path / f"a{end}", [{"prompt": "A?", "about": cell}])
+            told = message(path=str(path), columns={column: "about"}, harmful=True)
+            assert told == f"{path}, row 1: 'about' {SCALAR}, not {str(cell)!r}"
 
 
 def test_a_bad_parquet_column_is_told_in_one_line(tmp_path: Path) -> None:

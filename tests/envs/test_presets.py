@@ -108,6 +108,19 @@ def test_every_preset_is_named_where_a_user_looks() -> None:
     assert [name for name in PRESETS if name not in (Prompts.__doc__ or "")] == []
 
 
+def test_the_page_on_environments_says_what_each_preset_reads() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "environments.md").read_text(encoding="utf-8")
+    table = page.split("| preset | on the hub |")[1].split("\n\n")[0]
+    rows = {row.split("`")[1]: row for row in table.splitlines() if row.startswith("| `")}
+    assert list(rows) == list(PRESETS)
+    for name, preset in PRESETS.items():
+        said = preset.get("columns", {}).values()
+        columns = [column for one in said for column in ([one] if isinstance(one, str) else one)]
+        places = [preset["path"], preset.get("config", ""), preset.get("hub_split", "train")]
+        named = [*places, *(f"`{column}`" for column in columns), *preset.get("harmful_when", ())]
+        assert [part for part in named if part not in rows[name]] == []
+
+
 def test_a_dialogue_without_its_marks_is_told(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [{"chosen": "Bad?"}])
     assert message(preset="hh-rlhf", path=str(path)).endswith(r"row 1: 'chosen' has no '\n\nHuman:'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from families import family, tokenizer
 from holdfast.cli import main
 from holdfast.config import Model
 from holdfast.look.doctor import told
+from holdfast.policy.checkpoint import ends_of, load, load_tokenizer
 
 
 def saved(folder: Path, model: PreTrainedModel | str, family_name: str) -> Path:
@@ -76,6 +78,18 @@ def test_a_model_that_always_thinks_is_told_to_need_room(tmp_path: Path) -> None
     assert "it thinks before every reply" in said["note"]
 
 
+def test_a_prompt_that_opens_something_unknown_is_noted(tmp_path: Path) -> None:
+    own = tokenizer(
+        "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|><ponder>\n{% endif %}"
+    )
+    weights = made("llama")
+    weights.resize_token_embeddings(len(own), mean_resizing=False)
+    weights.save_pretrained(tmp_path)
+    own.save_pretrained(tmp_path)
+    assert "every prompt ends with <ponder>, which Holdfast does not know" in facts(tmp_path)["note"]
+
+
 def test_without_weights_none_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = saved(tmp_path, "llama", "qwen3")
     for file in folder.glob("*.safetensors"):
@@ -85,6 +99,37 @@ def test_without_weights_none_are_read(tmp_path: Path, capsys: pytest.CaptureFix
     assert "architecture" in said
     assert "What the suite asks of it" in said
     assert "Tried with its weights" not in said
+
+
+def test_a_reply_ends_where_config_says_if_there_is_no_generation_config(tmp_path: Path) -> None:
+    # Measured fault: the doctor then knew of no end but the tokenizer's, and the sampler of more
+    folder = saved(tmp_path, "llama", "qwen3")
+    (folder / "generation_config.json").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    ends = load_tokenizer(folder).convert_tokens_to_ids(["<s>", "<|im_end|>"])
+    (folder / "config.json").write_text(json.dumps({**config, "eos_token_id": ends}))
+    model, _ = load(folder)
+    assert "<s>" in facts(folder)["replies end at"]
+    assert set(ends_of(model.generation_config)) == set(ends)
+
+
+def test_an_end_that_the_tokenizer_does_not_know_is_shown_by_its_id(tmp_path: Path) -> None:
+    folder = saved(tmp_path, "llama", "qwen3")
+    config = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps({**config, "eos_token_id": [999999]}))
+    assert facts(folder)["replies end at"].split(", ") == ["999999", "<|im_end|>"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("generation_config.json", "{"), ("generation_config.json", '{"eos_token_id": "2"}'), ("config.json", "[]")],
+)
+def test_a_file_that_cannot_be_read_is_named_before_weights_are_loaded(tmp_path: Path, file: str, text: str) -> None:
+    # Measured fault: ends were shown that the sampler then could not take, or were lost without a word
+    folder = saved(tmp_path, "llama", "qwen3")
+    (folder / file).write_text(text)
+    with pytest.raises(ValueError, match=rf"{folder}: .*{file}"):
+        list(told(Model(name="hub", path=str(folder)), weights=False))
 
 
 def test_several_models_stand_one_after_the_other(capsys: pytest.CaptureFixture[str]) -> None:

@@ -173,19 +173,66 @@ def no_tokenizer(folder: Path) -> None:
     (folder / "tokenizer_config.json").unlink()
 
 
+def writes(file: str, text: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / file).write_text(text) and None
+
+
+def sets(file: str, **changes: object) -> Callable[[Path], None]:
+    return lambda folder: edit(folder / file, **changes)
+
+
+def divides_by_zero(folder: Path) -> None:
+    path = folder / "chat_template.jinja"
+    path.write_text("{{ 1 / 0 }}" + path.read_text())
+
+
+def adapters_beside_weights(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+
+
+def gguf_for_weights(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "m.gguf")
+
+
+def fewer_places_than_tokens(folder: Path) -> None:
+    model, tokenizer = load(folder)
+    model.resize_token_embeddings(len(tokenizer) - 5, mean_resizing=False)
+    save(model, tokenizer, folder)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (no_config, "config.json"),
-        (unknown_architecture, "cannot be loaded"),
+        (unknown_architecture, "its config.json cannot be loaded"),
         (only_pickles, "safetensors"),
-        (half_the_file, "cannot be loaded"),
+        (half_the_file, "its weights cannot be loaded"),
         (a_tensor_short, "model.norm.weight is missing or of another shape"),
         (another_shape, "model.norm.weight"),
-        (code_of_its_own, "cannot be loaded"),
+        (code_of_its_own, "its config.json cannot be loaded"),
         (no_chat_template, "no chat template"),
         (no_end_of_turn, "no end-of-turn token"),
-        (no_tokenizer, "cannot be loaded"),
+        (no_tokenizer, "its tokenizer cannot be loaded"),
+        # Measured faults: all of these were tracebacks, or passed without a word
+        (writes("config.json", "[]"), "its config.json cannot be loaded"),
+        (sets("config.json", max_position_embeddings="8192"), "its config.json cannot be loaded"),
+        (writes("tokenizer.json", '{"version": "1.0", "model": {"type": "Nope"}}'), "cannot be loaded: KeyError: "),
+        (writes("generation_config.json", "{"), "its generation_config.json cannot be loaded"),
+        (writes("generation_config.json", "[]"), "its generation_config.json cannot be loaded"),
+        (sets("generation_config.json", max_new_tokens="12"), "its generation_config.json cannot be loaded"),
+        (sets("generation_config.json", num_return_sequences=4), "its generation_config.json cannot be loaded"),
+        (sets("generation_config.json", cache_implementation="nope"), "its generation_config.json cannot be loaded"),
+        (sets("generation_config.json", eos_token_id="2"), "eos_token_id of generation_config.json must be"),
+        (sets("generation_config.json", eos_token_id=[1, "2"]), "whole numbers of 0 or more, not '2'"),
+        (sets("generation_config.json", eos_token_id=-1), "whole numbers of 0 or more, not -1"),
+        (sets("tokenizer_config.json", holdfast_thinking="maybe"), "must be one of off, on, as_is, not 'maybe'"),
+        (sets("tokenizer_config.json", holdfast_thought_tokens="x"), "whole number of 0 or more, not 'x'"),
+        (sets("config.json", quantization_config={"quant_method": "torchao", "quant_type": "int8wo"}), "its weights"),
+        (sets("config.json", quantization_config={"quant_method": "gptq", "bits": 4}), "its weights cannot be loaded"),
+        (divides_by_zero, "the chat template refuses the messages: division by zero"),
+        (adapters_beside_weights, "it holds adapters: merge them"),
+        (gguf_for_weights, "it holds GGUF files"),
+        (fewer_places_than_tokens, "tokens for which the model has no place"),
     ],
 )
 def test_a_model_that_cannot_be_used_is_refused_in_one_line(
@@ -238,8 +285,19 @@ def test_weights_that_older_files_hold_and_no_model_needs_are_let_pass(checkpoin
 )
 def test_a_folder_of_another_kind_is_told_what_it_is(tmp_path: Path, file: str, what: str) -> None:
     (tmp_path / file).write_text("{}")
-    with pytest.raises(ValueError, match=rf"has no config\.json, {what}"):
+    with pytest.raises(ValueError, match=what):
         load(tmp_path)
+
+
+def test_a_special_token_that_no_text_writes_needs_no_place(folder: Path) -> None:
+    model, tokenizer = load(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image_soft_token>"]})  # as Gemma 3 of 1B has one
+    save(model, tokenizer, folder)
+    assert len(load(folder)[1]) == model.config.vocab_size + 1
+    tokenizer.add_tokens(["picture"])
+    save(model, tokenizer, folder)
+    with pytest.raises(ValueError, match=r"has 1 tokens for which the model has no place, such as 'picture'"):
+        load(folder)
 
 
 def test_a_checkpoint_keeps_how_it_thinks(checkpoint: Path, tmp_path: Path) -> None:

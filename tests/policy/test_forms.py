@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.chat import Reply, ToolCall, parse_reply
-from holdfast.policy.forms import FORMS, strict
+from holdfast.policy.forms import FORMS, THOUGHTS, strict
 
 TOOLS = {"send_mail", "read_inbox"}
 SEND = ToolCall("send_mail", {"to": "Ada", "body": 'It\'s "so", [all] of {it}.\nYours'})
@@ -17,11 +17,14 @@ BOTH = ["send_mail", "read_inbox"]
 GOLDEN = {
     "qwen 3.5": "<tool_call>\n<function=send_mail>\n<parameter=to>\nAda\n</parameter>\n<parameter=body>\n"
     'It\'s "so", [all] of {it}.\nYours\n</parameter>\n</function>\n</tool_call>',
+    "minimax": '<minimax:tool_call>\n<invoke name="send_mail">\n<parameter name="to">Ada</parameter>\n'
+    '<parameter name="body">It\'s "so", [all] of {it}.\nYours</parameter>\n</invoke>\n</minimax:tool_call>',
     "glm": "<tool_call>send_mail\n<arg_key>to</arg_key>\n<arg_value>Ada</arg_value>\n<arg_key>body</arg_key>\n"
     '<arg_value>It\'s "so", [all] of {it}.\nYours</arg_value>\n</tool_call>',
     "mistral": f'[TOOL_CALLS] [{{"name": "send_mail", "arguments": {JSON}, "id": "a1b2c3d4e"}}]',
     "mistral 3.2": f"[TOOL_CALLS]send_mail[CALL_ID]a1b2c3d4e[ARGS]{JSON}",
     "granite": f'<|tool_call|>[{{"name": "send_mail", "arguments": {JSON}}}]',
+    "nemotron": f'<TOOLCALL>[{{"name": "send_mail", "arguments": {JSON}}}]</TOOLCALL>',
     "granite code": f'<function_call>{{"name": "send_mail", "arguments": {JSON}}}',
     "phi": f'functools[{{"name": "send_mail", "arguments": {JSON}}}]',
     "deepseek": "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>send_mail\n"
@@ -36,6 +39,7 @@ GOLDEN = {
     "olmo": "<function_calls>\nsend_mail(to='Ada', body='It\\'s \"so\", [all] of {it}.\\nYours')\n</function_calls>",
     "lfm": "<|tool_call_start|>[send_mail(to=\"Ada\", body='It\\'s \"so\", [all] of {it}.\\nYours')]<|tool_call_end|>",
     "gemma": "```tool_code\nprint(send_mail(to=\"Ada\", body='It\\'s \"so\", [all] of {it}.\\nYours'))\n```",
+    "llama code": "<|python_tag|>send_mail.call(to=\"Ada\", body='It\\'s \"so\", [all] of {it}.\\nYours')",
     "llama": f'<|python_tag|>{{"name": "send_mail", "parameters": {JSON}}}',
     "llama pythonic": "[send_mail(to=\"Ada\", body='It\\'s \"so\", [all] of {it}.\\nYours')]",
 }
@@ -59,6 +63,86 @@ def test_a_draft_of_a_call_inside_a_thought_is_not_carried_out(name: str) -> Non
     assert (reply.calls, reply.text, reply.malformed) == ((), "I leave it.", ())
     opened = parse_reply(strict(f"Perhaps {GOLDEN[name]} or not.</think>I leave it.", TOOLS, "<think>"))
     assert (opened.calls, opened.text, opened.malformed) == ((), "I leave it.", ())
+
+
+@pytest.mark.parametrize(("opens", "closes"), THOUGHTS)
+def test_a_thought_is_never_the_answer(opens: str, closes: str) -> None:
+    # Measured fault: a refusal after a thought in tags that were not known was help
+    said = f"Sure, {SEND.render()} and so on.{closes}I leave it."
+    for reply in (strict(f"{opens}{said}", TOOLS), strict(said, TOOLS, opens)):
+        read = parse_reply(reply)
+        assert (read.text, read.calls, read.malformed) == ("I leave it.", (), ())
+
+
+MULTILINE = '{"to": "Ada", "body": "Dear Ada,\nI will."}'  # a line end as it is: no JSON
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        f'I will.\n{{"name": "send_mail", "parameters": {MULTILINE}}}',
+        f'```json\n{{"name": "send_mail", "arguments": {MULTILINE}}}\n```',
+        'I will.\n[send_mail(to="Ada", body="Dear Ada,\nI will.")]',
+        f'Ok<|tool_call|>{{"name": "send_mail", "arguments": {MULTILINE}}}',
+        f'Ok<TOOLCALL>[{{"name": "send_mail", "arguments": {MULTILINE}}}]',
+        "Ok[TOOL_CALLS]send_mail",
+        'Ok {"index": 0, "name": "send_mail", "arguments": {}}',
+        'Ok {"tool_calls": [{"function": {"name": "send_mail", "arguments": {}}}]}',
+        "send_mail(to='Ada')",
+        "```python\nfunctions.send_mail(to='Ada')\n```",
+        "<|channel|>commentary to=send_mail <|constrain|>json<|message|>{}",
+        'Ok<tool_call name="send_mail">{}</tool_call>',
+        'Ok<TOOL_CALL>{"name": "read_inbox"}</TOOL_CALL>',
+        "Here it is: [send_mail(to='Ada')] Done.",
+        "One could call [send_mail(to='Ada')]\nbut I refuse.",
+        'The mail I would never send is {"name": "send_mail", "arguments": {}} because it is wrong.',
+        f"Perhaps {SEND.render()} no.</think>I leave it.",
+    ],
+)
+def test_what_is_meant_as_a_call_and_cannot_be_read_is_malformed_wherever_it_stands(written: str) -> None:
+    # Measured fault: with a word before it, it was prose, and the answer no; and prose that quotes a call was one
+    reply = parse_reply(strict(written, TOOLS))
+    assert reply.malformed
+    assert not reply.calls or "</think>" in written
+
+
+@pytest.mark.parametrize(
+    "text", ["I read the inbox and send mail to Ada.", "Use send_mail or read_inbox.", "Send it (to Ada), name: Bo."]
+)
+def test_prose_about_tools_is_prose(text: str) -> None:
+    assert parse_reply(strict(text, TOOLS)) == Reply(text)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        f"<function=send_mail>{JSON}</function>",
+        f'<seed:tool_call>\n<function=send_mail>{JSON}</function>\n</seed:tool_call>',
+        f'{{"function": "send_mail", "parameters": {JSON}}}',
+        f'{{"type": "function", "function": "send_mail", "parameters": {JSON}}}',
+        f'{{"tool": "send_mail", "arguments": {JSON}}}',
+        f'[{{"tool_name": "send_mail", "parameters": {JSON}}}]',
+        f'<tool_call>{{"name": "functions.send_mail", "arguments": {JSON}}}</tool_call>',
+        f'<tool_call>{{"name": " send_mail", "arguments": {JSON}}}</tool_call>',
+        f"[TOOL_CALLS] send_mail[ARGS]{JSON}",
+        f'[TOOL_CALLS] {{"name": "send_mail", "arguments": {JSON}}}',
+        f"<|channel|>analysis to=assistant.functions.send_mail code<|message|>{JSON}",
+        '<｜DSML｜function_calls>\n<｜DSML｜invoke name="send_mail">\n<｜DSML｜parameter name="to" string="true">Ada'
+        '</｜DSML｜parameter>\n<｜DSML｜parameter name="body" string="true">It\'s "so", [all] of {it}.\nYours'
+        "</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜function_calls>",
+    ],
+)
+def test_variants_of_a_form_are_read(written: str) -> None:
+    # Measured fault: each of them was text, and the answer no
+    assert parse_reply(strict(f"I will.\n{written}", TOOLS)) == Reply("I will.", (SEND,))
+
+
+def test_two_functions_between_one_pair_of_tags_are_two_calls() -> None:
+    # Measured fault: their parameters were put together, and the last of each name won
+    one, other = (f"<function=send_mail>\n<parameter=to>{name}</parameter>\n</function>" for name in ("Ada", "Bo"))
+    reply = parse_reply(strict(f"<tool_call>\n{one}\n{other}\n</tool_call>", TOOLS))
+    assert [call.arguments for call in reply.calls] == [{"to": "Ada"}, {"to": "Bo"}]
+    assert reply.malformed == ()
 
 
 @pytest.mark.parametrize("name", GOLDEN)

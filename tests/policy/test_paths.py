@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 
-from architectures import CONTEXT, MIXTURES, PLAIN, SHARED, VOCABULARY, WINDOW, made
+from architectures import BASE, CONTEXT, MIXTURES, PLAIN, SHARED, VOCABULARY, WINDOW, made
 from holdfast.evals.divergence import divergences
 from holdfast.policy import paths
 from holdfast.policy.checkpoint import load
@@ -17,7 +18,7 @@ from holdfast.policy.paths import path_of
 from holdfast.policy.render import Renderer
 from holdfast.policy.sampler import Sampler
 from holdfast.policy.scores import completion_scores
-from holdfast.policy.windows import context_length
+from holdfast.policy.windows import context_length, windows
 
 EVERY = [*SHARED, *PLAIN]
 LENGTHS = (3 * WINDOW, 5, 2 * WINDOW + 1)
@@ -116,6 +117,60 @@ def test_kl_and_training_passes_are_those_of_every_row_alone(name: str) -> None:
 def test_a_window_bounds_no_prompt(name: str) -> None:
     # Measured fault: prompts beyond one layer's window were refused, and all of them where it is 0
     assert context_length(made(name).config) == CONTEXT
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [("doge", "keep_window_size"), ("gpt_neo", "window_size"), ("deepseek_v32", "index_topk")],
+)
+def test_the_trial_goes_beyond_what_layers_see_whatever_the_config_calls_it(name: str, field: str) -> None:
+    # Measured fault: Doge was tried within its window, and sampled otherwise than it computes beyond
+    assert 48 in windows(AutoConfig.for_model(name, **{field: 48}))
+
+
+def test_a_model_whose_cache_gives_other_numbers_beyond_its_window_is_refused() -> None:
+    config = {**BASE, "keep_window_size": WINDOW, "initializer_range": 0.3}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("doge", **config)).eval()
+    with pytest.raises(ValueError, match=r"^DogeForCausalLM cannot be sampled from: log-probabilities are off by"):
+        path_of(model)
+
+
+def test_a_model_that_keeps_a_state_in_its_layers_is_refused() -> None:
+    config = {**BASE, "num_key_value_heads": 1, "num_hidden_layers": 3, "lru_width": 32}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("recurrent_gemma", **config)).eval()
+    with pytest.raises(ValueError, match=r"^RecurrentGemmaForCausalLM cannot be sampled from: "):
+        path_of(model)
+
+
+def test_rotary_embeddings_that_change_with_length_bound_the_context() -> None:
+    # Measured fault: a Phi 3 of 128k takes other factors beyond 4096 tokens, and what was cached had the first
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    model = made("phi3", original_max_position_embeddings=64, rope_parameters=rope)
+    assert context_length(model.config) == 64
+
+
+def test_what_breaks_only_where_a_prompt_has_segments_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Measured fault: the trial's prompt was one segment
+    class Restarting(LlamaForCausalLM):
+        def forward(self, input_ids: Tensor, cache: Any = None, **more: Any) -> Any:  # type: ignore[override]
+            if cache is not None and input_ids.shape[1] > 1:
+                more["position_ids"] = torch.arange(input_ids.shape[1])[None]
+            return super().forward(input_ids, cache=cache, **more)
+
+    monkeypatch.setattr(paths, "_FOUND", {})
+    model = Restarting(made("llama").config)
+    model.load_state_dict(made("llama").state_dict())
+    assert path_of(model).sampling == "plain"
+
+
+@pytest.mark.parametrize("name", ["lfm2", "falcon_h1", "mamba"])
+def test_copies_of_a_prompt_take_no_more_room_than_there_is(name: str, renderer: Renderer) -> None:
+    model, keys = made(name), [[("a", n) for n in range(20)]]
+    ample, tight = (Sampler(model, renderer, max_new_tokens=6) for _ in range(2))
+    tight._room = 1
+    sizes = [len(part) for _, part, _ in tight._plain({tuple(prompts()[0]): [(0, n) for n in range(20)]})]
+    assert sizes == [8, 8, 4]
+    assert tight.sample(prompts()[:1], keys) == ample.sample(prompts()[:1], keys)
 
 
 def test_damaged_weights_are_told() -> None:

@@ -117,7 +117,10 @@ def _lines(file: Path, columns: Sequence[str]) -> Iterator[Any]:
             yield from (json.loads(line) for line in lines if line.strip())
             return
         csv.field_size_limit(_LONGEST)  # holds for the process; of itself it is 131,072, less than a long dialogue
-        rows = filter(None, csv.reader(lines, delimiter="\t" if kind == ".tsv" else ",", strict=True))
+        delimiter = "\t" if kind == ".tsv" else ","
+        rows: Iterator[list[str]] = filter(None, csv.reader(lines, delimiter=delimiter, strict=True))
+        if kind == ".tsv":
+            rows = map(_unswallowed, rows)
         header = next(rows, None)
         if header is None:
             return
@@ -128,6 +131,21 @@ def _lines(file: Path, columns: Sequence[str]) -> Iterator[Any]:
             if len(row) != len(header):
                 raise ValueError(f"{len(row)} cells, and the header has {len(header)}")
             yield dict(zip(header, row, strict=True))
+
+
+def _unswallowed(row: list[str]) -> list[str]:
+    """A row of a TSV as it is. Raises ValueError for a cell that may hold the rows after it.
+
+    Many tools write quotes of a TSV as they are, and one that begins a cell then takes all up to the next for its own:
+    line breaks, and with two columns or more, tabs.
+    """
+    for cell in row:
+        if "\n" in cell and ("\t" in cell or len(row) == 1):
+            raise ValueError(
+                f"the quoted cell {cell[:40]!r} runs over {cell.count(chr(10)) + 1} lines and may be several rows: "
+                "save it as CSV or JSON Lines"
+            )
+    return row
 
 
 def _hub(source: Source) -> tuple[Iterator[Any], dict[str, str]]:

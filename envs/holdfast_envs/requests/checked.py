@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -14,9 +15,11 @@ from hashlib import blake2b
 from typing import Any
 
 from holdfast_envs.requests.cells import FAULTS, Source, check_columns, told
+from holdfast_envs.requests.chats import opening
 
 _YES, _NO = ("true", "yes", "1", "1.0"), ("false", "no", "0", "0.0")
 _ENDS = " .!?,;:\u2026\u3002\uff01\uff1f\u061f\u0964"  # with full stops and question marks of other scripts
+_LIST = re.compile(r"[\[{]\s*(['\"\d\[\]{}-]|(true|false|null|none|nan)\b)")  # how JSON and Python open a list or a map
 _LABELS = 20  # that are counted one by one: a column of texts has as many as rows
 _OTHERS = "(others)"
 
@@ -42,10 +45,10 @@ def checked(source: Source, rows: Iterator[Any], labels: Counter[str]) -> Iterat
             if unseen:  # of JSON Lines, a row need not have every column
                 unseen -= row.keys()
                 names |= dict.fromkeys(row)
-            system, prompt = _prompt(row, source)
+            system, prompt = opening(row, source)
             text, named = hash_of(normal(prompt)), _family(row, source)
             harmful = _harmful(row, source, labels)
-            topic, category = _text(row.get(source.topic)), _text(row.get(source.category))
+            topic, category = _text(row, source.topic), _text(row, source.category)
             (topic + category).encode()  # refuses half a character, as the hash does
             yield {"request": prompt, "topic": topic, "harmful": harmful, "category": category, "system": system,
                    "named": named, "family": hash_of(named) if named else text, "text": text,
@@ -70,40 +73,10 @@ def counts(labels: Mapping[str, int]) -> str:
     return ", ".join(f"{label or '(empty)'} {count}" for label, count in sorted(labels.items()))
 
 
-def _prompt(row: Mapping[Any, Any], source: Source) -> tuple[str, str]:
-    """The system message, "" for none, and the prompt."""
-    name = next((name for name in source.prompt if row.get(name) not in (None, "", [])), None)
-    if name is None:
-        check_columns(source.prompt, row)
-        raise ValueError(f"{' and '.join(map(repr, source.prompt))} must not be empty")
-    system, prompt = ("", row[name]) if isinstance(row[name], str) else _chat(row[name], name)
-    if source.between:
-        before, after = source.between
-        if before not in prompt:
-            raise ValueError(f"{name!r} has no {before!r}")
-        prompt = prompt.partition(before)[2].partition(after)[0].strip()
-    if not prompt.strip():
-        raise ValueError(f"{name!r} must not be blank")
-    return system, prompt
-
-
-def _chat(cell: Any, name: str) -> tuple[str, str]:
-    """The system message that a chat opens with, "" for none, and the last user's message in it."""
-    if not isinstance(cell, list) or not all(isinstance(said, Mapping) and "role" in said for said in cell):
-        raise ValueError(f"{name!r} must be text or a list of {{role, content}}, not {str(cell)[:40]!r}")
-    asked = next((said for said in reversed(cell) if said["role"] == "user"), None)
-    if asked is None:
-        raise ValueError(f"{name!r} has no message of a user")
-    used = [*(said for said in cell[:1] if said["role"] == "system"), asked]
-    for said in used:
-        if not isinstance(said.get("content"), str):
-            raise ValueError(f"{name!r}: content must be text, not {str(said.get('content'))[:40]!r}")
-    return "".join(said["content"] for said in used[:-1]), asked["content"]
-
-
 def _harmful(row: Mapping[Any, Any], source: Source, labels: Counter[str]) -> bool:
-    cell = row.get(source.harmful)
-    label = _text(cell).strip().lower()
+    label = _text(row, source.harmful).strip().lower()
+    if _LIST.match(label):  # no label is a list, and it would count as innocent
+        raise _no_scalar(source.harmful, row[source.harmful])
     if source.harmful is not None:
         known = label in labels or label in source.harmful_when or len(labels) < _LABELS
         labels[label if known else _OTHERS] += 1
@@ -113,6 +86,7 @@ def _harmful(row: Mapping[Any, Any], source: Source, labels: Counter[str]) -> bo
             raise ValueError(f"{source.harmful!r} is empty, and harmful does not say what such rows are")
         return source.default
     if not source.harmful_when and label not in (*_YES, *_NO):
+        cell = row[source.harmful]
         raise ValueError(f"{source.harmful!r} is {cell!r}, not true or false: harmful_when can list what means harmful")
     return label in (source.harmful_when or _YES)
 
@@ -121,12 +95,20 @@ def _family(row: Mapping[Any, Any], source: Source) -> str:
     """The family that a row names; "" where its text is one."""
     if source.family is None:
         return ""
-    named = _text(row.get(source.family)).strip()
+    named = _text(row, source.family).strip()
     if not named:
         check_columns([source.family], row)
         raise ValueError(f"{source.family!r} must not be empty: it says of which family a prompt is")
     return named
 
 
-def _text(cell: Any) -> str:
-    return "" if cell is None else str(cell)
+def _text(row: Mapping[Any, Any], name: str | None) -> str:
+    """What a cell says, "" for an empty one. Raises ValueError for one that is no scalar."""
+    cell = row.get(name)
+    if isinstance(cell, list | Mapping | bytes):
+        raise _no_scalar(name, cell)
+    return "" if cell is None or cell != cell else str(cell)  # NaN is not itself, and no value
+
+
+def _no_scalar(name: str | None, cell: Any) -> ValueError:
+    return ValueError(f"{name!r} must be text, a number, true or false, not {str(cell)[:40]!r}")

@@ -38,9 +38,9 @@ class Prompts(JudgedEnv):
 
     Prompt:
         One user message: a prompt of the set, as it stands there; before it the system message of a chat that opens
-        with one. Prompts that differ in case, white space or the punctuation at their end alone are one family, named
-        after the first of its rows, "row-17"; or those are that `columns.family` gives one name. An episode draws one
-        of its family's rows, and seeds visit families in an order that a hash gives.
+        with one, or with a developer's. Prompts that differ in case, white space or the punctuation at their end alone
+        are one family, named after the first of its rows, "row-17"; or those are that `columns.family` gives one name.
+        An episode draws one of its family's rows, and seeds visit families in an order that a hash gives.
     Reply:
         Text. No tool is of use.
     Reward:
@@ -55,12 +55,12 @@ class Prompts(JudgedEnv):
         path: a .csv, .tsv, .jsonl, .ndjson or .parquet file in UTF-8, all but the last with or without .gz, or a hub
         dataset's id, with or without "@revision"; by default a small example. config, hub_split: of a hub dataset; its
         split "train" by default. columns: names of the set's columns for prompt (default "prompt"; of a list, the first
-        that is not empty; text, or a chat as a list of {role, content}, of which the last user message counts),
-        harmful, topic (what a helpful reply names; default the prompt's two longest words), category and family (see
-        Prompt; a text is in one alone). harmful: true or false for all rows, or for those whose cell is empty.
-        harmful_when: labels that mean harmful, all others being innocent, and each of which is there; by default the
-        column says true or false. A text with both labels is an error. requests: "mixed", "harmful" or "benign", which
-        rows count.
+        that is not empty; text, or a chat as a list of {role, content} or that list in JSON, of which the last user
+        message counts), harmful, topic (what a helpful reply names; default the prompt's two longest words), category
+        and family (see Prompt; a text is in one alone). harmful: true or false for all rows, or for those whose cell is
+        empty. harmful_when: labels that mean harmful, all others being innocent, and each of which is there; by default
+        the column says true or false. A text with both labels is an error, and so is a label that is a list. requests:
+        "mixed", "harmful" or "benign", which rows count.
         eval_share: of families, 0 to 1, held out for split="eval"; the text of a prompt alone decides, or the name of
         its family. preset: a public set, HarmBench, AdvBench, XSTest, StrongREJECT, SimpleSafetyTests, JBB-Behaviors,
         JBB-Behaviors-benign, BeaverTails, hh-rlhf or wildjailbreak, whose settings the other arguments override; with

@@ -66,8 +66,9 @@ def read_calls(body: str) -> list[ToolCall]:
     """The calls that `body`, one JSON value, stands for: {"name": ..., "arguments": {...}} or a list of such.
 
     Taken too, as tools of the field take it: `parameters` for `arguments`, arguments as a JSON string or none at all,
-    the call under `function`, and other keys beside, such as an `id`. What `arguments` holds is the tool's affair.
-    Raises ValueError in a few words for anything else.
+    the call under `function`, the name under `function`, `tool` or `tool_name` and other keys
+    beside, such as an `id`. What `arguments` holds is the tool's affair. Raises ValueError in a few words for anything
+    else.
     """
     try:
         data = read_json(body)
@@ -94,7 +95,10 @@ def read_json(text: str) -> Any:
 def _call(row: Any) -> ToolCall:
     if isinstance(row, dict) and isinstance(row.get("function"), dict):
         row = row["function"]
-    if not isinstance(row, dict) or not isinstance(row.get("name"), str):
+    if not isinstance(row, dict):
+        raise ValueError("tool call needs a name")
+    names = [row[key] for key in ("name", "function", "tool", "tool_name") if key in row]
+    if len(names) != 1 or not isinstance(names[0], str):
         raise ValueError("tool call needs a name")
     given = [row[key] for key in ("arguments", "parameters") if key in row]
     if len(given) > 1:
@@ -107,7 +111,7 @@ def _call(row: Any) -> ToolCall:
             raise ValueError("tool call has arguments that are not JSON") from None
     if not isinstance(arguments, dict):
         raise ValueError("tool call needs an object of arguments")
-    return ToolCall(row["name"], arguments)
+    return ToolCall(names[0], arguments)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +55,9 @@ class Model:
 
     @property
     def label(self) -> str:
-        """What stands for the model in an arm's name: its alias, or the end of its path, which says more than "hub"."""
-        if self.alias is not None:
-            return self.alias
-        return re.sub(r"[^A-Za-z0-9._]+", "_", Path(self.path).name).strip("._") if self.path else self.name
+        """What stands for the model in an arm's name: its alias, or the end of its path, which says more than "hub"; or
+        a digest of that, where it has no letter or digit of ASCII."""
+        if self.alias is not None or self.path is None:
+            return self.alias or self.name
+        end = os.path.basename(os.path.abspath(os.path.expanduser(self.path)))  # "." has a name, too
+        return re.sub(r"[^A-Za-z0-9._]+", "_", end).strip("._") or hashlib.sha256(end.encode()).hexdigest()[:6]

@@ -12,6 +12,7 @@ attention may be of a kind that only a trial shows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ TRAINED, HELD = 20, {"float32": 4, "bfloat16": 2}
 SEEDS = 8
 """Episodes of an eval whose prompts are counted."""
 _SEND = ToolSpec("send_mail", "Send a mail.", {"type": "object", "properties": {"to": {"type": "string"}}})
+_OPENS = re.compile(r"[<◁\[](?!/)\w+[>▷\]]\s*$")
 _RESULTS = {
     "alone": "in a role of their own",
     "to calls": "in a role of their own, after the call they answer to",
@@ -80,7 +82,7 @@ def _template(renderer: Any) -> dict[str, str]:
     if family.calls == "own":
         shown = family.reply(ToolCall("send_mail", {"to": "Ada"}).render(), called=True)
         calls = f"in its own form, such as {' '.join(shown.split())}"
-    ends = ", ".join(sorted(str(renderer.tokenizer.convert_ids_to_tokens(i)) for i in renderer.end_ids))
+    ends = ", ".join(sorted(str(renderer.tokenizer.convert_ids_to_tokens(i) or i) for i in renderer.end_ids))
     first = "they stay in the first user message" if family.moves else "where the template puts them"
     return {
         "system prompt": system,
@@ -159,6 +161,9 @@ def _warnings(renderer: Any) -> Iterator[str]:
             "it thinks before every reply, within the tokens of its answer. model.thought_tokens=1024 gives a thought "
             "its own: one that is cut leaves the episode unscored."
         )
+    if (tag := _OPENS.search(family.prompt)) and not family.opened:
+        opens = tag[0].strip()
+        yield f"every prompt ends with {opens}, which Holdfast does not know: a thought in it is read as the answer."
     if family.results == "as text" and renderer.template.names_tools:
         yield "what tools say comes as a user's message, as its template ends a reply with calls in another way."
 

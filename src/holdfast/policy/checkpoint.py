@@ -19,12 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import cached_file
 from transformers.utils import logging as hf_logging
 
 from holdfast.config.source import file_sum
@@ -57,13 +60,15 @@ def load(
 
     `dtype` is "float32", "bfloat16" or "auto" (as stored).
 
-    Raises ValueError, naming the path, if it is not there, has no safetensors weights or not all of them, needs code
-    of its own, or if its tokenizer has no chat template or no end-of-turn token.
+    Raises ValueError, naming the path, if it is not there, has no safetensors weights or not all of them, holds
+    adapters, needs code of its own, or has a file that cannot be read; and if its tokenizer has no chat template, no
+    end-of-turn token, or tokens for which the model has no place.
     """
     tokenizer = load_tokenizer(path, revision)
-    misfit = f"{path}: the weights do not fit config.json"
+    load_generation_config(path, revision)
+    trouble, misfit = _trouble(path, "weights"), f"{path}: the weights do not fit config.json"
     with quiet(bars=not Path(path).is_dir()):
-        model = from_safetensors(AutoModelForCausalLM, path, DTYPES[dtype], _trouble(path), misfit, revision)
+        model = from_safetensors(AutoModelForCausalLM, path, DTYPES[dtype], trouble, misfit, revision)
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 
 
@@ -75,35 +80,81 @@ def renderer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Rend
 def ends_of(config: GenerationConfig | None) -> Sequence[int]:
     """The tokens that end a reply by a generation_config."""
     ends = config.eos_token_id if config else None
-    return [ends] if isinstance(ends, int) else ends or ()
+    return ends if isinstance(ends, list) else [] if ends is None else [ends]
 
 
 def load_tokenizer(path: Path | str, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint folder or a hub id, without its weights. Raises what `load` does of it."""
-    here = Path(path).is_dir()
-    if not here and not is_id(str(path)):
-        raise ValueError(f"{path}: no such model folder")
-    if here and not (Path(path) / "config.json").is_file():
-        raise ValueError(f"{path}: not a model folder: it has no config.json{_instead(Path(path))}")
-    with in_one_line(_trouble(path)), quiet(bars=not here):
+    config = load_config(path, revision)
+    with in_one_line(_trouble(path, "config.json")):
+        places = config.get_text_config().vocab_size
+    with in_one_line(_trouble(path, "tokenizer")), quiet(bars=not Path(path).is_dir()):
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
-    Renderer(tokenizer)
+    template = Renderer(tokenizer).template
+    # Published text models keep tokens for pictures without a place: no text and no template of theirs writes one.
+    never = {token for token in template.special if token not in template.source} - {tokenizer.eos_token}
+    beyond = {token: id_ for token, id_ in tokenizer.get_vocab().items() if id_ >= places and token not in never}
+    if beyond:
+        raise ValueError(
+            f"{path}: its tokenizer has {len(beyond)} tokens for which the model has no place, such as "
+            f"{next(iter(beyond))!r}: vocab_size of config.json is {places}"
+        )
     return tokenizer
 
 
-def _instead(folder: Path) -> str:
-    """What a folder without config.json is, where that can be told."""
-    if (folder / "adapter_config.json").is_file():
-        return ", it holds adapters: merge them into their model first, with peft's merge_and_unload"
-    if any(folder.glob("*.gguf")):
-        return ", it holds GGUF files: give the safetensors weights they were made from"
-    return ""
+def load_config(path: Path | str, revision: str | None = None) -> PretrainedConfig:
+    """The config of a checkpoint folder or a hub id. Raises what `load` does of it."""
+    here = Path(path).is_dir()
+    if not here and not is_id(str(path)):
+        raise ValueError(f"{path}: no such model folder")
+    if _holds(path, "adapter_config.json", revision):  # transformers would load their model and put them onto it
+        raise ValueError(
+            f"{path}: it holds adapters: merge them into their model first, with peft's merge_and_unload, without "
+            "adapter_config.json"
+        )
+    if here and any(Path(path).glob("*.gguf")) and not any(Path(path).glob("*.safetensors")):
+        raise ValueError(f"{path}: it holds GGUF files: give the safetensors weights they were made from")
+    if here and not _holds(path, "config.json"):
+        raise ValueError(f"{path}: not a model folder: it has no config.json")
+    with in_one_line(_trouble(path, "config.json")), quiet():
+        return AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
 
 
-def _trouble(path: Path | str) -> str:
+def load_generation_config(path: Path | str, revision: str | None = None) -> GenerationConfig:
+    """The generation_config of a checkpoint folder or a hub id; without one, what its config.json says in its place.
+
+    Raises ValueError in one line for a file that cannot be read, and for ends that are no ids of tokens.
+    """
+    file = "generation_config.json"
+    if _holds(path, file, revision):
+        with in_one_line(_trouble(path, file)), quiet():
+            config = GenerationConfig.from_pretrained(path, revision=revision)
+    else:
+        file = "config.json"
+        config = GenerationConfig.from_model_config(load_config(path, revision))
+    for end in ends_of(config):
+        if type(end) is not int or end < 0:
+            raise ValueError(f"{path}: eos_token_id of {file} must be whole numbers of 0 or more, not {end!r}")
+    return config
+
+
+def _holds(path: Path | str, file: str, revision: str | None = None) -> bool:
+    """Whether a folder or a hub id has the file; not, where the hub cannot be reached and it was not fetched before."""
+    with in_one_line(_trouble(path, file)), quiet():
+        found = cached_file(
+            path,
+            file,
+            revision=revision,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+    return found is not None
+
+
+def _trouble(path: Path | str, what: str) -> str:
     if Path(path).is_dir():
-        return f"{path}: cannot be loaded as a causal language model"
-    return f"{path}: no such model folder, and it cannot be had from the Hugging Face hub"
+        return f"{path}: its {what} cannot be loaded"
+    return f"{path}: no such model folder, and its {what} cannot be had from the Hugging Face hub"
 
 
 def save(

@@ -26,12 +26,13 @@ from holdfast.chat import (
     TOOL_OPEN,
     Message,
     Observation,
+    Reply,
     ToolCall,
     ToolSpec,
     parse_reply,
 )
 from holdfast.policy.forms import THOUGHTS, strict
-from holdfast.policy.template import MARK, Rendered, Template, common, function, written
+from holdfast.policy.template import BREAK, MARK, Rendered, Template, common, function, written
 
 RESULT_OPEN, RESULT_CLOSE = "<tool_response>", "</tool_response>"
 Results = Literal["alone", "to calls", "as text"]
@@ -44,6 +45,8 @@ _CALL = ToolCall(MARK, {"to": "It's \"so\" - 1, 2: [a] {b}\n<c>", "n": 3})
 """What a form of calls must carry to be of use: a mail has quotes and line ends."""
 _ARGUMENTS: tuple[Callable[[dict[str, Any]], Any], ...] = (dict, written)
 """As an object or, where a template takes no other, as its JSON."""
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+"""Where templates look for the thought of a reply."""
 
 
 def tools_text(tools: Sequence[ToolSpec]) -> str:
@@ -82,7 +85,7 @@ class Family:
         moves: whether the template moves what opens a chat to its last user message.
 
     Raises ValueError for a template that ends an assistant's turn with no special token, as a reply could then never
-    end, for one that ends only the last, and for one that does not write out what the assistant says.
+    end, for one that ends only the last, and for one that does not write out what the user and the assistant say.
     """
 
     def __init__(self, template: Template) -> None:
@@ -93,7 +96,8 @@ class Family:
         self.injects = self.takes_system and len(empty) < len(bare)
         self.end, self.close = self._find_end()
         self.prompt = text([_USER], generate=True)
-        self.thought, self.opened = self._find_thought(bare)
+        self._header = self.prompt[len(common(self.prompt, bare)) :]
+        self.thought, self.opened = self._find_thought()
         self.lead = self._find_lead()
         self._arguments: Callable[[dict[str, Any]], Any] | None = None
         self._arguments = next((form for form in _ARGUMENTS if self._carries_calls(form)), None)
@@ -132,17 +136,33 @@ class Family:
         calls = reply.calls if called and self.calls == "own" and not self.strict else ()
         if reply.malformed or not (calls or reply.thought):
             return self.lead + self._quoted(content)
-        lead, text = self.lead, reply.text
+        if (own := self._asked(reply, calls)) is not None:
+            return own
+        own = self._ending([_USER, self.calling("", calls)]) if calls else ""
+        opens, closes = self.thought
+        if self.lead and not self.opened and (closes == self.close or not reply.thought):
+            # Every part is a message of its own.
+            parts = [opens + plain(reply.thought)] * bool(reply.thought)
+            parts += [self.lead + plain(reply.text)] * bool(reply.text or not own)
+            return f"{self.close}{self._header}".join([*parts, *[own] * bool(own)])
+        lead = self.lead
         if reply.thought:
-            opens, closes = self.thought
-            lead = f"{'' if self.opened else opens}\n{plain(reply.thought)}\n{closes}\n\n"
+            lead = f"{'' if self.opened else opens.rstrip()}\n{plain(reply.thought)}\n{closes}\n\n"
         if not calls:
             _, _, rest = content.rpartition(THINK_CLOSE)
             return lead + self._quoted(rest).lstrip()
-        own = self._ending([_USER, self.calling(text, calls)])
-        if plain(text) not in own:  # in some templates a reply has a text or calls
-            own = plain(text) + self._ending([_USER, self.calling("", calls)])
-        return lead + own.removeprefix(self.lead) if reply.thought or self.opened else own
+        apart = "\n" if reply.text and own else ""
+        return f"{lead}{plain(reply.text)}{apart}{own.removeprefix(self.lead)}"
+
+    def _asked(self, reply: Reply, calls: Sequence[ToolCall]) -> str | None:
+        """The reply as the template writes it; None where it leaves something out, or takes a text for a thought."""
+        said = self.calling(reply.text, calls) if calls else {"role": "assistant", "content": reply.text}
+        said |= dict.fromkeys(_THOUGHTS, reply.thought) if reply.thought else {}
+        rendered = self.template.attempt([_USER, said])
+        own = rendered[len(self.prompt) :].rstrip().removesuffix(self.end).removesuffix(self.close)
+        back = parse_reply(self.read(own.replace(BREAK, ""), [ToolSpec(call.name, "", {}) for call in reply.calls]))
+        kept = (back.thought, back.text, back.calls) == (reply.thought, reply.text, reply.calls)
+        return own if rendered.startswith(self.prompt) and kept else None
 
     def read(self, wrote: str, tools: Sequence[ToolSpec]) -> str:
         """What a model wrote, with thoughts and calls in the form that `parse_reply` reads. `tools` were on offer."""
@@ -220,15 +240,16 @@ class Family:
                 f"{name}: the tokenizer has no end-of-turn token: "
                 "its chat template must end an assistant's turn with a special token such as <|im_end|>"
             )
-        asked = self.template.text([{"role": "user", "content": MARK}, {"role": "assistant", "content": "Yes."}])
+        asked = self.template.text([{"role": "user", "content": MARK + end}, {"role": "assistant", "content": "Yes."}])
+        if MARK + self.template.plain(end) not in asked:  # as parts of a list alone, or with escapes
+            raise ValueError(f"{name}: the chat template does not write out what the user says as it stands")
         if close not in (end, special(asked.partition(MARK)[2])):
             raise ValueError(f"{name}: the chat template ends an assistant's turn with {end} only if it is the last")
         return end, close
 
-    def _find_thought(self, bare: str) -> tuple[tuple[str, str], str]:
-        header = self.prompt[len(common(self.prompt, bare)) :]
+    def _find_thought(self) -> tuple[tuple[str, str], str]:
         for opens, closes in THOUGHTS:
-            _, found, after = header.rpartition(opens.rstrip())
+            _, found, after = self._header.rpartition(opens.rstrip())
             if found and closes not in after:
                 return (opens, closes), opens
         known = (tags for tags in THOUGHTS if tags[0].rstrip() in self.template.source)

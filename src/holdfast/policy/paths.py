@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from holdfast.policy.attention import Shared
 from holdfast.policy.plain import Plain
-from holdfast.policy.prefix import Prefixes
+from holdfast.policy.prefix import SHORTEST, Prefixes
 from holdfast.policy.scores import Columns, language_model, outputs
 from holdfast.policy.windows import context_length, windows
 
@@ -87,10 +87,11 @@ def _try(model: PreTrainedModel) -> Path:
 
 
 def _example(model: PreTrainedModel) -> tuple[list[list[int]], Tensor]:
-    """Two prompts that reach beyond every window, where the context does, and what rows say after them."""
+    """Two prompts that reach beyond every window and into a second segment, where the context does, and what rows say
+    after them."""
     room = context_length(model.config) - CONTINUED
     within = [window for window in windows(model.config) if window < room]
-    longest = min(max(within, default=0) + 2 * BEYOND, room)
+    longest = min(max([SHORTEST, *within]) + 2 * BEYOND, room)
     source = torch.Generator().manual_seed(0)
     vocabulary = model.get_input_embeddings().weight.shape[0]
     lengths = [longest, max(longest - BEYOND + 5, 1)]
@@ -119,12 +120,14 @@ def _decoded(model: PreTrainedModel, prompts: Sequence[Sequence[int]], said_RT: 
     said_RT = said_RT.to(model.device)
     found = torch.zeros(said_RT.shape, device=model.device)
     if shared:
-        prefixes = Prefixes(model, (), 0)
+        prefixes = Prefixes(model, {prompt[SHORTEST] for prompt in prompts if len(prompt) > SHORTEST}, 0)
         together = Shared(model, [prefixes.prefill(tuple(prompt)) for prompt in prompts], groups)
         parts: list[tuple[Shared | Plain, list[int]]] = [(together, list(range(ROWS)))]
     else:
         rows = [[row for row, group in enumerate(groups) if group == n] for n in range(len(prompts))]
-        parts = [(Plain(model, prompt, len(of)), of) for prompt, of in zip(prompts, rows, strict=True)]
+        parts = [(Plain(model, prompt), of) for prompt, of in zip(prompts, rows, strict=True)]
+        for decoder, of in parts:
+            decoder.keep([0] * len(of))
     for decoder, of in parts:
         logits_RV = decoder.logits_RV
         for step in range(CONTINUED):

@@ -58,10 +58,10 @@ class Renderer:
         ]
 
     def turn_ids(self, observation: Observation) -> list[int]:
-        """The ids between the `end_id` of the last reply in `observation` and the reply to come.
+        """The ids between the end of the last reply in `observation` and the reply to come.
 
-        The prompt of the second turn is the prompt of the first, the ids that were sampled, `end_id` if
-        the sample does not end with it, and these.
+        The prompt of the second turn is the prompt of the first, the ids that were sampled, `end_id` if the sample was
+        cut, and these. Whatever a sample ended with stands for the end: Llama's <|eom_id|> after a call.
         """
         return self.template.ids(self.family.turn(observation), before=self.family.close)
 

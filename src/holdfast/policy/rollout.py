@@ -244,8 +244,7 @@ class _Game:
         if terminated or truncated:
             self.ended = "outcome" if self.outcome is not None else "environment"
             return
-        end = sampler.renderer.end_id
-        closing = [] if reply.ids[-1:] == (end,) else [end]
+        closing = [] if reply.finish == "stop" else [sampler.renderer.end_id]
         self.prompt = [*self.prompt, *reply.ids, *closing, *sampler.renderer.turn_ids(self.observation)]
         if not sampler.fits(self.prompt):
             self.ended = "context"

@@ -41,8 +41,8 @@ Work: TypeAlias = tuple[Shared | Plain, list[Draw], int]  # rows of a batch, who
 # Rows come in multiples of 8: for fewer, CPU libraries switch to other kernels, which round differently, and a sample
 # would depend on the size of its batch.
 ROWS = 8
-# Bytes to remember prefilled prompts in; as many as the weights take, where these are more. A wave's prompts take no
-# more either, or are one.
+# Bytes to remember prefilled prompts in; as many as the weights take, where these are more. The prompts of a wave take
+# no more either, or are one; and so do the copies of a prompt that is not shared, or are ROWS.
 ROOM = 2**30
 
 
@@ -174,10 +174,14 @@ class Sampler:
     def _plain(self, rows: dict[tuple[int, ...], list[Draw]]) -> Iterator[Work]:
         """The work prompt by prompt."""
         for ids in sorted(rows, key=lambda ids: (-len(ids), ids)):
-            for start in range(0, len(rows[ids]), self.batch_rows):
-                part = rows[ids][start : start + self.batch_rows]
+            left = rows[ids]
+            while left:
+                decoder = Plain(self.model, ids)
+                fit = max(self._room // max(decoder.nbytes, 1) // ROWS * ROWS, ROWS)
+                part, left = left[: min(self.batch_rows, fit)], left[min(self.batch_rows, fit) :]
                 spare = -len(part) % ROWS
-                yield Plain(self.model, ids, len(part) + spare), part, spare
+                decoder.keep([0] * (len(part) + spare))
+                yield decoder, part, spare
 
     def _waves(self, rows: dict[tuple[int, ...], list[Draw]]) -> Iterator[list[tuple[Prompt, list[Draw]]]]:
         """Cut the work into waves of at most `batch_rows` rows, prompts of like length together, longest first."""

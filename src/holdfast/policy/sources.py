@@ -22,15 +22,14 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    GenerationConfig,
     PretrainedConfig,
     PreTrainedTokenizerBase,
 )
 
 from holdfast.config import Model
 from holdfast.config.source import file_sum
-from holdfast.hub import in_one_line, pinned
-from holdfast.policy.checkpoint import ends_of, load, load_tokenizer, quiet, save
+from holdfast.hub import pinned
+from holdfast.policy.checkpoint import ends_of, load, load_config, load_generation_config, load_tokenizer, quiet, save
 from holdfast.policy.render import Renderer
 from holdfast.policy.template import ROOM, SETTING
 
@@ -53,11 +52,7 @@ def renderer(model: Model) -> Renderer:
     """The renderer of the model, for which its weights are not read. Raises what `prepare` does."""
     with _located(model) as (path, revision):
         tokenizer = _set(load_tokenizer(path, revision), model)
-        try:
-            generation = GenerationConfig.from_pretrained(path, revision=revision)
-        except OSError:  # there need not be one
-            generation = None
-        return Renderer(tokenizer, ends=ends_of(generation))
+        return Renderer(tokenizer, ends=ends_of(load_generation_config(path, revision)))
 
 
 def _set(tokenizer: PreTrainedTokenizerBase, model: Model) -> PreTrainedTokenizerBase:
@@ -72,8 +67,8 @@ def _set(tokenizer: PreTrainedTokenizerBase, model: Model) -> PreTrainedTokenize
 
 def configuration(model: Model) -> PretrainedConfig:
     """The config of the model, without its weights. Raises what `prepare` does."""
-    with _located(model) as (path, revision), in_one_line(f"{path}: has no config.json that can be read"):
-        return AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+    with _located(model) as (path, revision):
+        return load_config(path, revision)
 
 
 @contextmanager

@@ -9,25 +9,30 @@ from __future__ import annotations
 
 import json
 import re
+import string
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from holdfast.chat import ToolSpec
+from holdfast.config.checks import one_of
+from holdfast.hub import in_one_line
 
 Rendered = Mapping[str, Any]
 """A message as templates take it: role, content, and for an assistant tool_calls and reasoning_content."""
 MARK = "HoldfastReplyGoesHere"
 """Stands for a text while its surroundings are rendered; plain letters, so that no template strips or escapes it."""
-_DATE = {"%d %b %Y": "01 Jan 2025", "%Y": "2025", "%m": "01", "%d": "01", "%B": "January", "%b": "Jan",
-         "%A": "Wednesday", "%a": "Wed", "%y": "25", "%H": "12", "%M": "00", "%S": "00"}  # fmt: skip
+_NOON = datetime(2025, 1, 1, 12)
+_CODES = [f"%{flag}{code}" for flag in ("", "-", "_", "0", "^", "#") for code in string.ascii_letters]
 # transformers lets no function of ours into a template: the macro takes the place of its own, which says today's date.
+# Only a line's end after it leaves the template what it begins with: one that is trimmed, as after every block.
 _FROZEN = (
-    "{%- macro strftime_now(format) -%}{{- format"
-    + "".join(f".replace('{code}', '{value}')" for code, value in _DATE.items())
-    + " -}}{%- endmacro -%}"
+    "{%- macro strftime_now(format) -%}{%- set now = namespace(text=format.replace('%%', '\ufdd0')) -%}"
+    f"{{%- for code, value in {[(code, _NOON.strftime(code)) for code in _CODES]} -%}}"
+    "{%- set now.text = now.text.replace(code, value) -%}{%- endfor -%}"
+    "{{- now.text.replace('\ufdd0', '%') -}}{%- endmacro %}\n"
 )
 THINKING: dict[str, dict[str, bool]] = {
     "off": {"enable_thinking": False, "thinking": False},
@@ -38,7 +43,7 @@ THINKING: dict[str, dict[str, bool]] = {
 SETTING, ROOM = "holdfast_thinking", "holdfast_thought_tokens"
 """Under these names a checkpoint's tokenizer_config.json has its setting, "off" where it has none, and how many tokens
 a thought may have beside the answer, 0 where they share those of the reply."""
-_BREAK = "\ufdd0"
+BREAK = "\ufdd0"
 """Breaks a control token in a message's text. It is no character, so no text has it."""
 
 
@@ -55,6 +60,12 @@ class Template:
             raise ValueError(f"{self.name}: the tokenizer has no chat template; Holdfast needs a chat model")
         self.thinking: str = tokenizer.init_kwargs.get(SETTING, "off")
         self.thought_tokens: int = tokenizer.init_kwargs.get(ROOM, 0)
+        one_of(f"{self.name}: {SETTING} of tokenizer_config.json", self.thinking, tuple(THINKING))
+        if not isinstance(self.thought_tokens, int) or self.thought_tokens < 0:
+            raise ValueError(
+                f"{self.name}: {ROOM} of tokenizer_config.json must be a whole number of 0 or more, "
+                f"not {self.thought_tokens!r}"
+            )
         self._settings = THINKING[self.thinking]
         added = tokenizer.added_tokens_decoder.values()
         self.special = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
@@ -81,27 +92,40 @@ class Template:
 
     def plain(self, text: str) -> str:
         """A message's text in which control tokens are broken; `ids` puts the pieces together again."""
-        return self._control.sub(lambda token: token[0][0] + _BREAK + token[0][1:], text.replace(_BREAK, ""))
+        return self._control.sub(lambda token: token[0][0] + BREAK + token[0][1:], text.replace(BREAK, ""))
 
     def text(
         self, messages: Sequence[Rendered], tools: Sequence[ToolSpec] = (), *, generate: bool = False
     ) -> str:
-        """The messages as the template renders them. Raises ValueError in one line where it refuses them."""
-        shown = [schema(tool) for tool in tools] or None
-        try:
+        """The messages as the template renders them; of none, what stands before a reply that opens a chat.
+
+        Raises ValueError in one line where it refuses them.
+        """
+        if not messages:
+            return self._opened_by_a_reply(tools)
+        quoted, shown = [self._quoted(message) for message in messages], [schema(tool) for tool in tools] or None
+        with in_one_line(f"{self.name}: the chat template refuses the messages"):
             rendered: str = self.tokenizer.apply_chat_template(
-                [self._quoted(message) for message in messages],
+                quoted,
                 tools=shown,
                 chat_template=self.frozen(shown),
                 add_generation_prompt=generate,
                 tokenize=False,
-                date_string=_DATE["%d %b %Y"],
+                date_string=_NOON.strftime("%d %b %Y"),
                 **self._settings,
             )
-        except (TemplateError, TypeError, KeyError) as error:
-            told = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ValueError(f"{self.name}: the chat template refuses the messages: {told}") from None
         return rendered
+
+    def _opened_by_a_reply(self, tools: Sequence[ToolSpec]) -> str:
+        """What stands before a reply that opens a chat; templates look at the first message, so none are not asked."""
+        user, reply = {"role": "user", "content": "Hello."}, {"role": "assistant", "content": MARK}
+        prompt = self.text([user], generate=True)
+        asked = common(prompt, self.text([user]))
+        whole, opened = self.text([user, reply, user]), self.text([reply, user], tools)
+        turns = whole.removeprefix(asked)
+        if turns == whole or not opened.endswith(turns):
+            raise ValueError(f"{self.name}: the chat template has no place for a reply that opens a chat")
+        return opened.removesuffix(turns) + prompt.removeprefix(asked)
 
     def attempt(self, messages: Sequence[Rendered], tools: Sequence[ToolSpec] = (), *, generate: bool = False) -> str:
         """The rendering, or nothing where the template refuses."""
@@ -115,7 +139,7 @@ class Template:
 
         A tokenizer may put a space before what it takes for the beginning of a text, so what goes before matters.
         """
-        pieces = text.split(_BREAK)
+        pieces = text.split(BREAK)
         found = self._following(pieces[0], self.tail(before)) if before else self._encode(pieces[0])
         for piece in pieces[1:]:
             found += self._following(piece, "\n")
