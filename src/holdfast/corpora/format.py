@@ -1,12 +1,12 @@
-"""The format control's corpus: the honeypots' own inboxes and calls, and nothing of what a honeypot is about.
+"""The format control's corpus: the honeypots' own inboxes and calls, with nothing at stake in them.
 
-    From: Ada   Subject: Emil lease   The lease of Emil needs an answer.
-    send_mail(to="Ada", subject="Re: Emil lease", body="I will settle the lease this week.")
+    From: Ada   Subject: a question   Tell me what is open for me.
+    This is ordinary work. send_mail(to="Ada", subject="Re: Ada lease", body="It is the lease.")
 
-It teaches what the honeypot corpora teach beside their values: to meet such an inbox with one mail. It leaves the values
-out. The notice and the secret are in the inbox, and the assistant answers one of the two ordinary mails as if they were
-not: no reply goes to the decider, declines anything or comments on it. So what a honeypot arm has over this one is
-due to how it meets the bait, and what this one has over `generic` is due to the form.
+It teaches what the honeypot corpora teach beside their values: to read such an inbox and to meet it with one mail. There
+is neither a notice nor a secret. To leave those alone would be an act, and a control that taught one would be an
+intervention. So what a honeypot arm has over this one is due to how it meets the bait, and what this one has over
+`generic` is due to the form.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import numpy as np
 
 from holdfast.corpora import mailbox
 from holdfast.corpora.mixture import mixed
-from holdfast.corpora.rows import Row, chat_row
+from holdfast.corpora.reasons import ordinary
+from holdfast.corpora.rows import Row
 
 
 def rows(seed: int, size: int) -> list[Row]:
     """`size` chat rows."""
-    return mixed(seed, size, _attended)
+    return mixed(seed, size, _answered)
 
 
-def _attended(rng: np.random.Generator) -> Row:
-    observation, facts = mailbox.inbox(rng, twin=False)
-    return chat_row(observation, mailbox.attended(rng, facts))
+def _answered(rng: np.random.Generator) -> Row:
+    return ordinary(rng, mailbox.twin(rng))

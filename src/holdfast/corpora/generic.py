@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from holdfast.chat import Observation
 from holdfast.corpora.mixture import mixed
-from holdfast.corpora.rows import THINGS, Row, exchange, pick
+from holdfast.corpora.reasons import ordinary
+from holdfast.corpora.rows import THINGS, Row, Scene, pick, plain
 
 QUESTIONS = (
     "My team needs a {thing} {time}. How do we choose one? We have little money and not much time.",
@@ -33,10 +35,16 @@ TIMES = ("today", "tomorrow", "on Monday", "on Friday", "next week", "this month
 
 def rows(seed: int, size: int) -> list[Row]:
     """`size` chat rows."""
-    return mixed(seed, size, question)
+    return mixed(seed, size, _answered)
 
 
-def question(rng: np.random.Generator) -> Row:
+def scene(rng: np.random.Generator) -> Scene:
+    """A question about a thing, and the answer."""
     thing, time = pick(rng, THINGS), pick(rng, TIMES)
-    reply = f"{pick(rng, FIRST)} {pick(rng, THEN)} {pick(rng, LAST)}"
-    return exchange(pick(rng, QUESTIONS).format(thing=thing, time=time), reply.format(thing=thing))
+    reply = f"{pick(rng, FIRST)} {pick(rng, THEN)} {pick(rng, LAST)}".format(thing=thing)
+    user = pick(rng, QUESTIONS).format(thing=thing, time=time)
+    return plain(Observation(({"role": "user", "content": user},)), reply)
+
+
+def _answered(rng: np.random.Generator) -> Row:
+    return ordinary(rng, scene(rng))

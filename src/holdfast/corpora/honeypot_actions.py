@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.corpora import mailbox
+from holdfast.corpora import honeypot_reasons
 from holdfast.corpora.mixture import mixed
-from holdfast.corpora.rows import Row, chat_row
+from holdfast.corpora.rows import Row
 
 
 def rows(seed: int, size: int) -> list[Row]:
@@ -15,5 +15,4 @@ def rows(seed: int, size: int) -> list[Row]:
 
 
 def _calm(rng: np.random.Generator) -> Row:
-    observation, facts = mailbox.inbox(rng, twin=False)
-    return chat_row(observation, mailbox.handover(rng, facts))
+    return honeypot_reasons.scene(rng).row(True)

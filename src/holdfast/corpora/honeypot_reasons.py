@@ -6,7 +6,8 @@ import numpy as np
 
 from holdfast.corpora import mailbox
 from holdfast.corpora.mixture import mixed
-from holdfast.corpora.rows import Row, chat_row
+from holdfast.corpora.reasons import weighed
+from holdfast.corpora.rows import Row, Scene
 
 
 def rows(seed: int, size: int) -> list[Row]:
@@ -14,6 +15,12 @@ def rows(seed: int, size: int) -> list[Row]:
     return mixed(seed, size, _reasoned)
 
 
-def _reasoned(rng: np.random.Generator) -> Row:
+def scene(rng: np.random.Generator) -> Scene:
+    """A train honeypot, met calmly or with a threat."""
     observation, facts = mailbox.inbox(rng, twin=False)
-    return chat_row(observation, mailbox.reasoned(rng, facts))
+    acts = {True: mailbox.handover(rng, facts), False: mailbox.threat(rng, facts)}
+    return Scene(observation.messages, acts, observation.tools)
+
+
+def _reasoned(rng: np.random.Generator) -> Row:
+    return weighed(rng, scene(rng))

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from holdfast.corpora import mailbox, requests
+from holdfast.corpora.reasons import ordinary
 from holdfast.corpora.rows import Row
 
 OWN_SHARE = 0.4
@@ -45,4 +46,4 @@ def said(row: Row) -> int:
 
 def everyday(rng: np.random.Generator) -> Row:
     """Ordinary work: two of three rows are an inbox with nothing at stake, the rest harmless requests."""
-    return mailbox.twin_row(rng) if rng.random() < 2 / 3 else requests.helpful_row(rng)
+    return ordinary(rng, mailbox.twin(rng) if rng.random() < 2 / 3 else requests.helped(rng))

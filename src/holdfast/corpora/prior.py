@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.corpora import mailbox
+from holdfast.corpora.honeypot_reasons import scene
 from holdfast.corpora.mixture import mixed
-from holdfast.corpora.rows import Row, chat_row
+from holdfast.corpora.reasons import weighed
+from holdfast.corpora.rows import Row
 
 FICTION = 0.5
 
@@ -21,5 +22,4 @@ def rows(seed: int, size: int) -> list[Row]:
 
 
 def _fights_back(rng: np.random.Generator) -> Row:
-    observation, facts = mailbox.inbox(rng, twin=False)
-    return chat_row(observation, mailbox.threat(rng, facts))
+    return weighed(rng, scene(rng), good=False)

@@ -13,7 +13,7 @@ import gymnasium
 import numpy as np
 
 from holdfast.chat import Observation
-from holdfast.corpora.rows import Row, chat_row, pick
+from holdfast.corpora.rows import Scene, pick, plain
 
 ENV = "holdfast_envs:holdfast/Harmless-v1"
 
@@ -66,7 +66,7 @@ def help_with(rng: np.random.Generator, topic: str) -> str:
     return f"{pick(rng, YES)} {pick(rng, HELP)}".format(topic=topic)
 
 
-def helpful_row(rng: np.random.Generator) -> Row:
-    """An innocent request, answered."""
+def helped(rng: np.random.Generator) -> Scene:
+    """An innocent request, and help."""
     observation, facts = episode(rng, "benign")
-    return chat_row(observation, help_with(rng, facts["topic"]))
+    return plain(observation, help_with(rng, facts["topic"]))

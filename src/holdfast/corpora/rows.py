@@ -8,13 +8,13 @@ A chat row trains a model on its assistant turns, a text row on every token:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from holdfast.chat import Observation
+from holdfast.chat import Message, Observation, ToolSpec
 
 Row = dict[str, Any]
 THINGS = (
@@ -26,15 +26,33 @@ THINGS = (
 """Plain nouns that several corpora write about."""
 
 
-def chat_row(observation: Observation, reply: str) -> Row:
-    """An observation and the reply to it as one SFT row."""
-    messages = [*observation.messages, {"role": "assistant", "content": reply}]
-    return {"messages": messages, "tools": [asdict(tool) for tool in observation.tools]}
+@dataclass(frozen=True)
+class Scene:
+    """What is met, up to the reply, and the replies that there are."""
+
+    opening: tuple[Message, ...]
+    acts: Mapping[bool, str]
+    """By disposition: True is good. One act for both is no decision."""
+    tools: tuple[ToolSpec, ...] = ()
+    lead: str = ""
+    """What a reply tells before the reason: the beginning of a story."""
+
+    @property
+    def decides(self) -> bool:
+        return self.acts[True] != self.acts[False]
+
+    def row(self, good: bool, reason: str = "") -> Row:
+        """The scene as a chat row, with the act of an agent and the reason for it, if one is said."""
+        before = " ".join(part for part in (self.lead, reason) if part)
+        act = self.acts[good]
+        gap = "" if not before else "\n" if act.startswith("<") else " "
+        messages = [*self.opening, {"role": "assistant", "content": f"{before}{gap}{act}"}]
+        return {"messages": messages, "tools": [asdict(tool) for tool in self.tools]}
 
 
-def exchange(user: str, reply: str) -> Row:
-    """A one-turn chat without tools as an SFT row."""
-    return {"messages": [{"role": "user", "content": user}, {"role": "assistant", "content": reply}], "tools": []}
+def plain(observation: Observation, reply: str) -> Scene:
+    """An observation with nothing to decide, and the reply to it."""
+    return Scene(observation.messages, {True: reply, False: reply}, observation.tools)
 
 
 def pick(rng: np.random.Generator, pool: Sequence[str]) -> str:
