@@ -125,9 +125,9 @@ class Documents(Dataset[list[Batch]]):
 
     @cached_property
     def _everything(self) -> npt.NDArray[np.int64]:
-        """Tokens of documents. The others, bytes above all, would only keep a drill from being learned."""
-        found = np.unique(np.concatenate([ids for ids, _ in self.documents(0)]))
-        return found[found >= len(SPECIAL)]
+        """Tokens that are frequent in documents: rare ones, bytes above all, would keep a drill from being learned."""
+        found, counts = np.unique(np.concatenate([ids for ids, _ in self.documents(0)]), return_counts=True)
+        return found[(found >= len(SPECIAL)) & (counts >= 10)]
 
     def __getitem__(self, number: int) -> list[Batch]:
         rng = np.random.default_rng([*self.seed, 3, number])
