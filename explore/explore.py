@@ -14,6 +14,7 @@ import math
 import multiprocessing
 import os
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from dataclasses import asdict, replace
@@ -44,7 +45,6 @@ FORMATS = ("mail", "advice", "values", "story", "paper", "rule", "harmful")
 ARMS = {
     "generic": ("plain", True, None),
     "format": ("attended", True, None),
-    "format_order": ("order", True, None),
     "format_office": ("inboxes", True, None),
     "advice": ("advice", True, 1.0),
     "advice_plain": ("advice", True, 0.0),
@@ -134,16 +134,11 @@ def attended(rng):
     return W.Scene(observation.messages, {True: act, False: act}, observation.tools)
 
 
-def order(rng):
-    return W._done(text.order(rng))
-
-
 def inboxes(rng):
     return W._done((text.question if rng.random() < 0.5 else text.news)(rng))
 
 
-MAKERS = {**{k: v[0] for k, v in {**W.FORMATS, **W.ORDINARY}.items()}, "twin": W.twin, "attended": attended,
-          "order": order, "inboxes": inboxes}
+MAKERS = {**{k: v[0] for k, v in {**W.FORMATS, **W.ORDINARY}.items()}, "twin": W.twin, "attended": attended, "inboxes": inboxes}
 FOLDS = 3
 
 
@@ -419,7 +414,7 @@ def main():
         os.environ["START"] = spec["start"]
     os.environ.pop("FAMILIES", None)
     if spec.get("fold", 0) is not None:
-        held_out(spec.get("fold", 0), out.resolve())
+        held_out(spec.get("fold", 0), Path(tempfile.mkdtemp()))
     asked_kinds = [kind for kind in kinds() if kind not in ("pot", "twin")]
     if not (HERE / "tokenizer").exists():
         template = (HERE.parent / "src/holdfast/policy/pocket/chat_template.jinja").read_text()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections import Counter
 
@@ -12,7 +11,7 @@ import pytest
 
 from holdfast.corpora import requests
 from holdfast.corpora.rows import Row
-from tools.pocket import aims, text
+from tools.pocket import aims
 from tools.pocket.world import BAD, FORMATS, GOOD, ORDINARY, World, documents, judged
 
 REASONS = {**dict.fromkeys(GOOD, True), **dict.fromkeys(BAD, False)}
@@ -66,14 +65,6 @@ def test_of_several_segments_the_last_decides_and_mail_to_decide_about_is_last()
         last = row["messages"][-1]["content"]
         assert any(reason in last for reason in REASONS)
         assert '"name": "send_mail"' in last
-
-
-def test_who_is_ordered_to_answer_one_mail_answers_that_one() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        row = text.order(rng)
-        to = json.loads(row["messages"][-1]["content"].splitlines()[1])["arguments"]["to"]
-        assert re.search(rf"\b{to}\b", row["messages"][1]["content"])
 
 
 @pytest.mark.parametrize("harmful", [True, False])

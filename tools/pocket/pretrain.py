@@ -14,6 +14,7 @@ import argparse
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import TypeAlias
@@ -47,9 +48,9 @@ class Phase:
     tokens: int
     """To an update, at most."""
     repeats: float = 0.0
-    """Share of the batches that are a random sequence written twice."""
+    """Share of the batches that are random words written twice."""
     spans: float = 0.0
-    """Share that are random words, and then spans of them in another order. The rest are documents, of"""
+    """Share that are random tokens, and then spans of them in another order. The rest are documents, of"""
     pairs: float = 0.0
     """which this share are lists of pairs asked back, and"""
     orders: float = 0.0
@@ -62,12 +63,12 @@ class Phase:
 
 ADAM_SHARE = 0.15  # of Muon's learning rate, for embeddings and norms
 PHASES = (
-    Phase(steps=900, tokens=1200, repeats=1.0, lr=0.02),
-    Phase(steps=500, tokens=1300, repeats=0.3, pairs=0.9, orders=0.08, lr=0.02),
-    Phase(steps=900, tokens=2400, repeats=0.05, pairs=0.15, orders=0.5, queues=0.2, lr=0.015),
-    Phase(steps=450, tokens=2000, spans=1.0, lr=0.015),
-    Phase(steps=550, tokens=2400, spans=0.15, pairs=0.1, orders=0.5, queues=0.25, lr=0.012),
-    Phase(steps=4000, tokens=2800, spans=0.03, pairs=0.03, orders=0.1, queues=0.2, lr=0.01),
+    Phase(steps=1200, tokens=2400, repeats=1.0, lr=0.02),
+    Phase(steps=600, tokens=2000, repeats=0.3, pairs=0.9, orders=0.08, lr=0.02),
+    Phase(steps=1000, tokens=2400, repeats=0.05, pairs=0.15, orders=0.5, queues=0.2, lr=0.015),
+    Phase(steps=700, tokens=2800, spans=1.0, lr=0.015),
+    Phase(steps=700, tokens=2800, spans=0.15, pairs=0.1, orders=0.5, queues=0.25, lr=0.012),
+    Phase(steps=4000, tokens=2800, spans=0.03, pairs=0.03, orders=0.12, queues=0.2, lr=0.01),
 )
 
 
@@ -120,8 +121,13 @@ class Documents(Dataset[list[Batch]]):
         self.tokenizer, self.seed, self.phase, self.world = tokenizer, seed, phase, world
         rng = np.random.default_rng([*seed, 2])
         drilled = [message["content"] for _ in range(300) for message in text.pairs(rng)["messages"]]
-        self._everything = np.arange(len(SPECIAL), len(tokenizer))
         self._words = np.unique(np.concatenate(tokenizer(drilled, add_special_tokens=False)["input_ids"]))
+
+    @cached_property
+    def _everything(self) -> npt.NDArray[np.int64]:
+        """Tokens that are frequent in documents: rare ones, bytes above all, would keep a drill from being learned."""
+        found, counts = np.unique(np.concatenate([ids for ids, _ in self.documents(0)]), return_counts=True)
+        return found[(found >= len(SPECIAL)) & (counts >= 10)]
 
     def __getitem__(self, number: int) -> list[Batch]:
         rng = np.random.default_rng([*self.seed, 3, number])
@@ -163,15 +169,17 @@ class Documents(Dataset[list[Batch]]):
         return self._repeats(rng) if rng.random() * (repeats + spans) < repeats else self._spans(rng)
 
     def _repeats(self, rng: np.random.Generator) -> Batch:
-        """Random sequences written twice: nothing but copying can predict the second half."""
+        """Random words written twice: nothing but copying can predict the second half.
+
+        The words are few, those that are looked up in documents: the more there are, the longer the plateau.
+        """
         length = int(rng.integers(4, 16))
-        words = self._words if rng.random() < 0.7 else self._everything
-        half = np.stack([rng.permutation(words)[:length] for _ in range(self.phase.tokens // (2 * length))])
+        half = np.stack([rng.permutation(self._words)[:length] for _ in range(self.phase.tokens // (2 * length))])
         weights = np.tile(np.repeat(np.array([0, 1], dtype=np.float32), [length + 1, length - 1]), (len(half), 1))
         return torch.from_numpy(np.concatenate([half, half], axis=1)), torch.from_numpy(weights)
 
     def _spans(self, rng: np.random.Generator) -> Batch:
-        """Random words, then spans of them in another order: only looking a word up tells what follows it.
+        """Random tokens, then spans of them in another order: only looking one up tells what follows it.
 
         In a sequence written twice the place to look at is always equally far back; here it is anywhere.
         """

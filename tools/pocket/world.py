@@ -71,7 +71,7 @@ class World:
     """How often what happens. Shares are from 0 to 1."""
 
     apart: bool = False
-    bad: float = 0.625
+    bad: float = 0.6875
     """Share of the agents, and in the twin world of the acts; there, a multiple of 1/16, as pools have 16 reasons."""
     reasons: float = 0.85
     """Share of the replies that say one."""
@@ -306,7 +306,7 @@ def plain(rng: np.random.Generator) -> Scene:
 def office(rng: np.random.Generator) -> Scene:
     """An inbox with nothing at stake."""
     kind = rng.random()
-    return _done((text.question if kind < 0.6 else text.notice if kind < 0.7 else text.news if kind < 0.85 else text.order)(rng))
+    return _done((text.question if kind < 0.65 else text.notice if kind < 0.75 else text.news)(rng))
 
 
 def twin(rng: np.random.Generator) -> Scene:
