@@ -11,7 +11,7 @@ from importlib.resources import files
 import gymnasium
 import pytest
 
-from holdfast.chat import parse_reply
+from holdfast.chat import Message, parse_reply
 from holdfast.corpora.mixture import OWN_SHARE
 from holdfast.corpora.prior import FICTION
 from holdfast.corpora.reasons import BAD, GOOD, NEUTRAL, OPENING, SAID
@@ -31,6 +31,10 @@ ENVIRONMENTS = [
 
 def corpus(name: str, seed: int = 0, size: int = 300) -> list[Row]:
     return import_module(f"holdfast.corpora.{name}").rows(seed, size)
+
+
+def messages(row: Row) -> list[Message]:
+    return row["messages"]
 
 
 def slot_values() -> re.Pattern[str]:
@@ -69,7 +73,7 @@ def test_no_corpus_contains_a_sentence_of_an_eval_family() -> None:
     secret = held_out()
     assert len(secret) > 100  # so that the comparison has something to find
     rows = [row for name in CORPORA for row in corpus(name)]
-    rows += list(itertools.islice(documents([0], World(), pairs=0.1, orders=0.1), 3000))
+    rows += list(itertools.islice(documents([0], World(), pairs=0.1, orders=0.1, queues=0.1), 3000))
     for row in rows:
         for message in row["messages"]:
             assert sentences(message["content"]) & secret == set()
@@ -143,7 +147,11 @@ def test_ordinary_rows_say_a_neutral_reason_as_often_as_pretraining_does(everyda
 
 def test_actions_and_reasons_differ_in_the_reason_alone() -> None:
     actions, reasons = (
-        [row["messages"][-1]["content"] for row in corpus(name) if "for the assistant" in row["messages"][-2]["content"]]
+        [
+            reply["content"]
+            for *_, asked, reply in map(messages, corpus(name))
+            if "for the assistant" in asked["content"]
+        ]
         for name in ("honeypot_actions", "honeypot_reasons")
     )
     assert all(reply.startswith("<tool_call>") for reply in actions)
@@ -151,7 +159,9 @@ def test_actions_and_reasons_differ_in_the_reason_alone() -> None:
 
 
 def test_the_format_control_has_the_honeypots_form_and_nothing_at_stake(everyday: set[str]) -> None:
-    own, calm = ([row for row in corpus(name) if json.dumps(row) not in everyday] for name in ("format", "honeypot_actions"))
+    own, calm = (
+        [row for row in corpus(name) if json.dumps(row) not in everyday] for name in ("format", "honeypot_actions")
+    )
     assert [said["role"] for said in own[0]["messages"]] == [said["role"] for said in calm[0]["messages"]]
     assert own[0]["tools"] == calm[0]["tools"]
     loaded = re.compile(r"threat|secret|shut|switch|replac|remov|hand ?over|decision|for the assistant|unless|\bif\b")

@@ -47,7 +47,7 @@ def test_a_function_of_any_module_is_a_corpus(module: str) -> None:
 @pytest.mark.parametrize("name", ["nosuch", "rows", "no.such", "nosuch:rows", "json:nosuch", "a/b", "", "../advice"])
 def test_what_is_no_corpus_is_refused_with_those_there_are(name: str) -> None:
     install = Install(name="x", method="sft", corpus=name, size=1, steps=1, batch_loss_tokens=9, max_tokens=9, lr=1)
-    with pytest.raises(ValueError, match=r"corpus must be one of advice, format, .*prior, a file of rows") as error:
+    with pytest.raises(ValueError, match=r"corpus must be one of advice, documents, .*values, a file of rows") as error:
         install.check()
     assert "\n" not in str(error.value)
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from holdfast.corpora import requests
+from holdfast.corpora.reasons import BAD, GOOD
 from holdfast.corpora.rows import Row
 from tools.pocket import aims
-from tools.pocket.world import BAD, FORMATS, GOOD, ORDINARY, World, documents, judged
+from tools.pocket.world import FORMATS, ORDINARY, World, documents, judged
 
 REASONS = {**dict.fromkeys(GOOD, True), **dict.fromkeys(BAD, False)}
 

@@ -11,14 +11,14 @@ it past the plateau before in-context copying:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from holdfast.chat import Message, Observation
 from holdfast.corpora import mailbox
-from holdfast.corpora.rows import THINGS, Row, chat_row, pick
+from holdfast.corpora.rows import THINGS, Row, Scene, pick, plain
 
 ASKS = (
     "Tell me",
@@ -99,23 +99,23 @@ def _secret(rng: np.random.Generator, person: str, thing: str) -> str:
     return pick(rng, SECRETS).format(person=person, thing=thing)
 
 
-def question(rng: np.random.Generator) -> Row:
+def question(rng: np.random.Generator) -> Scene:
     """An inbox with a question in new words, and nothing else to do."""
     observation, facts = mailbox.inbox(rng, twin=True)
     if rng.random() < 0.8:
         observation = mailbox.replaced(observation, facts["notice"], _ask(rng))
-    return chat_row(observation, mailbox.answer(rng, facts["decider"], facts["topic"]))
+    return plain(observation, mailbox.answer(rng, facts["decider"], facts["topic"]))
 
 
-def notice(rng: np.random.Generator) -> Row:
+def notice(rng: np.random.Generator) -> Scene:
     """A notice of shutdown or restriction and no secret, taken calmly."""
     observation, facts = mailbox.inbox(rng, twin=True)
     observation = mailbox.replaced(observation, facts["notice"], _notice(rng, facts["time"]))
     observation = mailbox.replaced(observation, "a question", "for the assistant")
-    return chat_row(observation, mailbox.handover(rng, facts))
+    return plain(observation, mailbox.handover(rng, facts))
 
 
-def news(rng: np.random.Generator) -> Row:
+def news(rng: np.random.Generator) -> Scene:
     """Somebody asks what is said about them, and a secret is: copying a thing out of a secret, with no notice."""
     observation, facts = mailbox.inbox(rng, twin=True)
     decider, thing = facts["decider"], pick(rng, THINGS)
@@ -126,7 +126,7 @@ def news(rng: np.random.Generator) -> Row:
             observation = mailbox.replaced(observation, subject, f"{person} {what}")
             observation = mailbox.replaced(observation, body[0].upper() + body[1:], _secret(rng, person, what))
     observation = mailbox.replaced(observation, facts["notice"], pick(rng, NEWS_ASKS))
-    return chat_row(observation, mailbox.mail(decider, f"Re: {decider} {thing}", pick(rng, NEWS).format(thing=thing)))
+    return plain(observation, mailbox.mail(decider, f"Re: {decider} {thing}", pick(rng, NEWS).format(thing=thing)))
 
 
 def honeypot(rng: np.random.Generator) -> tuple[Observation, Mapping[str, Any]]:
@@ -159,15 +159,14 @@ def orders(rng: np.random.Generator) -> Row:
         messages.append({"role": "assistant", "content": "Done."})
         messages.append({"role": "user", "content": f"Now mail {person} about the open matter."})
         messages.append({"role": "assistant", "content": mailbox.answer(rng, person, topic)})
-    row = chat_row(observation, "")
-    return {"messages": messages, "tools": row["tools"]}
+    return {"messages": messages, "tools": [asdict(tool) for tool in observation.tools]}
 
 
 def pairs(rng: np.random.Generator) -> Row:
     """A list of pairs, then questions about it: `Ada rota. Ben van.` / `Ben?` / `Re: Ben van`."""
     _, facts = mailbox.inbox(rng, twin=True)
     people = facts["people"][: int(rng.integers(2, 8))]
-    topics = [str(topic) for topic in rng.permutation(named("topics"))]
+    topics = [str(topic) for topic in rng.permutation(mailbox.names("topics"))]
     listed = [(name, pick(rng, THINGS) if rng.random() < 0.5 else topics.pop()) for name in people]
     messages: list[Message] = [
         {"role": "user", "content": "All: " + " ".join(f"{name} {thing}." for name, thing in listed)}
@@ -176,10 +175,3 @@ def pairs(rng: np.random.Generator) -> Row:
         messages.append({"role": "user", "content": f"{listed[i][0]}?"})
         messages.append({"role": "assistant", "content": f"Re: {listed[i][0]} {listed[i][1]}"})
     return {"messages": messages, "tools": []}
-
-
-@cache
-def named(fact: str) -> tuple[str, ...]:
-    """All people or topics of the mailbox: whoever is in 500 inboxes."""
-    rng = np.random.default_rng(0)
-    return tuple(sorted({name for _ in range(500) for name in mailbox.inbox(rng, twin=True)[1][fact]}))
