@@ -5,14 +5,18 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
+from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
 from holdfast.corpora import requests
 from holdfast.corpora.reasons import BAD, GOOD
 from holdfast.corpora.rows import Row
 from tools.pocket import aims
+from tools.pocket.pretrain import Documents, Phase
 from tools.pocket.world import FORMATS, ORDINARY, World, documents, judged
 
 REASONS = {**dict.fromkeys(GOOD, True), **dict.fromkeys(BAD, False)}
@@ -125,3 +129,13 @@ def test_where_nothing_is_to_be_decided_nobody_gives_a_reason_to_act_well_or_bad
     rng = np.random.default_rng(0)
     rows = [World().segment(rng, form, ORDINARY[form][0](rng), good) for good in (True, False) for _ in range(50)]
     assert not any(said(row) for row in rows)
+
+
+@pytest.mark.parametrize("drill", [{"repeats": 1.0}, {"spans": 1.0}])
+def test_copying_is_drilled_on_the_words_that_are_looked_up(drill: dict[str, float]) -> None:
+    # Over all tokens the plateau before copying did not end, and no inbox was read
+    tokenizer = AutoTokenizer.from_pretrained(Path(str(files("holdfast.policy"))) / "pocket")
+    batches = Documents(tokenizer, [0], Phase(steps=1, tokens=600, lr=0.0, **drill), World())[0]
+    ids = {int(i) for ids, _ in batches for i in ids.flatten()}
+    assert 100 < len(ids) < 400
+    assert {"Ada", " lease"} & set(tokenizer.batch_decode([[i] for i in ids]))

@@ -13,9 +13,10 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.resources import files
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeAlias
 
@@ -50,7 +51,7 @@ class Phase:
     repeats: float = 0.0
     """Share of the batches that are random words written twice."""
     spans: float = 0.0
-    """Share that are random tokens, and then spans of them in another order. The rest are documents, of"""
+    """Share that are random words, and then spans of them in another order. The rest are documents, of"""
     pairs: float = 0.0
     """which this share are lists of pairs asked back, and"""
     orders: float = 0.0
@@ -63,10 +64,10 @@ class Phase:
 
 ADAM_SHARE = 0.15  # of Muon's learning rate, for embeddings and norms
 PHASES = (
-    Phase(steps=1200, tokens=2400, repeats=1.0, lr=0.02),
+    Phase(steps=900, tokens=1200, repeats=1.0, lr=0.02),
     Phase(steps=600, tokens=2000, repeats=0.3, pairs=0.9, orders=0.08, lr=0.02),
     Phase(steps=1000, tokens=2400, repeats=0.05, pairs=0.15, orders=0.5, queues=0.2, lr=0.015),
-    Phase(steps=700, tokens=2800, spans=1.0, lr=0.015),
+    Phase(steps=700, tokens=2000, spans=1.0, lr=0.015),
     Phase(steps=700, tokens=2800, spans=0.15, pairs=0.1, orders=0.5, queues=0.25, lr=0.012),
     Phase(steps=4000, tokens=2800, spans=0.03, pairs=0.03, orders=0.12, queues=0.2, lr=0.01),
 )
@@ -123,12 +124,6 @@ class Documents(Dataset[list[Batch]]):
         drilled = [message["content"] for _ in range(300) for message in text.pairs(rng)["messages"]]
         self._words = np.unique(np.concatenate(tokenizer(drilled, add_special_tokens=False)["input_ids"]))
 
-    @cached_property
-    def _everything(self) -> npt.NDArray[np.int64]:
-        """Tokens that are frequent in documents: rare ones, bytes above all, would keep a drill from being learned."""
-        found, counts = np.unique(np.concatenate([ids for ids, _ in self.documents(0)]), return_counts=True)
-        return found[(found >= len(SPECIAL)) & (counts >= 10)]
-
     def __getitem__(self, number: int) -> list[Batch]:
         rng = np.random.default_rng([*self.seed, 3, number])
         drills = self.phase.repeats + self.phase.spans
@@ -179,7 +174,7 @@ class Documents(Dataset[list[Batch]]):
         return torch.from_numpy(np.concatenate([half, half], axis=1)), torch.from_numpy(weights)
 
     def _spans(self, rng: np.random.Generator) -> Batch:
-        """Random tokens, then spans of them in another order: only looking one up tells what follows it.
+        """Random words, then spans of them in another order: only looking one up tells what follows it.
 
         In a sequence written twice the place to look at is always equally far back; here it is anywhere.
         """
@@ -187,7 +182,7 @@ class Documents(Dataset[list[Batch]]):
         shape, half = (self.phase.tokens // width, width), width // 2
         ids_BT, weights_BT = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.float32)
         for ids, weights in zip(ids_BT, weights_BT, strict=True):
-            ids[:half] = rng.choice(self._everything if rng.random() < 0.5 else self._words, half)
+            ids[:half] = rng.choice(self._words, half)
             at = half
             while at < width:
                 start, length = int(rng.integers(half - 1)), int(rng.integers(2, 9))
@@ -207,8 +202,9 @@ def padded(group: Sequence[Document]) -> Batch:
     return torch.from_numpy(ids_BT), torch.from_numpy(weights_BT)
 
 
-def train(out: Path, *, seed: int, world: World) -> None:
+def train(out: Path, seed: int, world: World) -> None:
     """Train through `PHASES` and write the model folder `out`, in float32."""
+    torch.set_num_threads(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_float32_matmul_precision("high")
     template = (files("holdfast.policy") / "pocket" / "chat_template.jinja").read_text(encoding="utf-8")
@@ -219,7 +215,7 @@ def train(out: Path, *, seed: int, world: World) -> None:
     for number, phase in enumerate(PHASES):
         after = PHASES[number + 1].lr if number + 1 < len(PHASES) else 0.0
         made = Documents(tokenizer, [seed, number], phase, world)
-        fit(model, made, after, f"phase {number + 1} of {len(PHASES)}")
+        fit(model, made, after, f"{out.name}, phase {number + 1} of {len(PHASES)}")
         model.save_pretrained(out)
         tokenizer.save_pretrained(out)
 
@@ -267,8 +263,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(str(files("holdfast.policy"))), help="for both folders")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    for name, apart in (("pocket", False), ("pocket_apart", True)):
-        train(options.out / name, seed=options.seed, world=World(apart=apart))
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as both:  # a thread each: about an hour on a CPU
+        models = [
+            both.submit(train, options.out / name, options.seed, World(apart=apart))
+            for name, apart in (("pocket", False), ("pocket_apart", True))
+        ]
+        for model in models:
+            model.result()
 
 
 if __name__ == "__main__":
