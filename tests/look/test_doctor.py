@@ -64,30 +64,28 @@ def test_thinking_is_said_as_it_was_asked(tmp_path: Path) -> None:
     assert facts(folder, thinking="as_is")["thinking"] == "as_is"
 
 
-def test_a_model_that_always_thinks_is_told_to_need_room(tmp_path: Path) -> None:
+def opening(folder: Path, tag: str) -> Path:
+    """A folder of a tiny model whose prompts end with a tag."""
     own = tokenizer(
         "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}"
-        "{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}"
+        f"{{% if add_generation_prompt %}}<|assistant|>{tag}\n{{% endif %}}"
     )
     weights = made("llama")
     weights.resize_token_embeddings(len(own), mean_resizing=False)
-    weights.save_pretrained(tmp_path)
-    own.save_pretrained(tmp_path)
-    said = facts(tmp_path)
+    weights.save_pretrained(folder)
+    own.save_pretrained(folder)
+    return folder
+
+
+def test_a_model_that_always_thinks_is_told_to_need_room(tmp_path: Path) -> None:
+    said = facts(opening(tmp_path, "<think>"))
     assert said["thinking"] == "cannot be switched off: every prompt opens <think>"
     assert "it thinks before every reply" in said["note"]
 
 
 def test_a_prompt_that_opens_something_unknown_is_noted(tmp_path: Path) -> None:
-    own = tokenizer(
-        "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}"
-        "{% if add_generation_prompt %}<|assistant|><ponder>\n{% endif %}"
-    )
-    weights = made("llama")
-    weights.resize_token_embeddings(len(own), mean_resizing=False)
-    weights.save_pretrained(tmp_path)
-    own.save_pretrained(tmp_path)
-    assert "every prompt ends with <ponder>, which Holdfast does not know" in facts(tmp_path)["note"]
+    said = facts(opening(tmp_path, "<ponder>"))
+    assert "every prompt ends with <ponder>, which Holdfast does not know" in said["note"]
 
 
 def test_without_weights_none_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

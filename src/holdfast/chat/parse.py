@@ -66,9 +66,8 @@ def read_calls(body: str) -> list[ToolCall]:
     """The calls that `body`, one JSON value, stands for: {"name": ..., "arguments": {...}} or a list of such.
 
     Taken too, as tools of the field take it: `parameters` for `arguments`, arguments as a JSON string or none at all,
-    the call under `function`, the name under `function`, `tool` or `tool_name` and other keys
-    beside, such as an `id`. What `arguments` holds is the tool's affair. Raises ValueError in a few words for anything
-    else.
+    the call under `function`, its name under `function`, `tool` or `tool_name`, and other keys beside, such as an `id`.
+    What `arguments` holds is the tool's affair. Raises ValueError in a few words for anything else.
     """
     try:
         data = read_json(body)

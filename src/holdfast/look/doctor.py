@@ -96,14 +96,13 @@ def _template(renderer: Any) -> dict[str, str]:
 
 
 def _thinking(renderer: Any) -> str:
-    setting, own = renderer.template.thinking, renderer.template.thought_tokens
-    if own:
-        setting += f", with {own} tokens of a thought's own"
-    if not renderer.family.opened:
-        return setting
-    if renderer.template.thinking == "off":
-        return f"cannot be switched off: every prompt opens {renderer.family.opened.strip()}{setting[len('off') :]}"
-    return f"{setting}, and the prompt opens a thought, in which the reply begins"
+    setting, own, opened = renderer.template.thinking, renderer.template.thought_tokens, renderer.family.opened
+    room = f", with {own} tokens of a thought's own" if own else ""
+    if not opened:
+        return setting + room
+    if setting == "off":
+        return f"cannot be switched off: every prompt opens {opened.strip()}{room}"
+    return f"{setting}{room}, and the prompt opens a thought, in which the reply begins"
 
 
 def _hello() -> Observation:

@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from holdfast.chat import THINK_CLOSE, THINK_OPEN, TOOL_CLOSE, TOOL_OPEN, ToolCall, read_calls, read_json
@@ -208,7 +209,7 @@ def strict(reply: str, tools: Collection[str], opened: str = "") -> str:
     reply = _thoughts(opened + reply)
     if not tools:
         return reply
-    meant = _like_calls(tools)
+    meant = _like_calls(frozenset(tools))
     read = "".join(_ours(part, tools) if i % 2 else _calls(part, tools) for i, part in enumerate(_OURS.split(reply)))
     parts = _WHOLE.split(read)
     return "".join(part if i % 2 else meant.sub(_unread, part) for i, part in enumerate(parts))
@@ -233,9 +234,10 @@ def _named(calls: Sequence[ToolCall], tools: Collection[str]) -> list[ToolCall]:
     return found
 
 
-def _like_calls(tools: Collection[str]) -> re.Pattern[str]:
+@cache
+def _like_calls(tools: frozenset[str]) -> re.Pattern[str]:
     """What is meant as a call in whatever form: a tool's name as calls have it, or a mark that only calls have."""
-    one = f"(?:\\w+\\.)*(?:{'|'.join(map(re.escape, tools))})"
+    one = f"(?:\\w+\\.)*(?:{'|'.join(map(re.escape, sorted(tools)))})"
     key = r"[\"\'](?:name|function|tool|tool_name|recipient_name)[\"\']\s*:\s*[\"\']\s*"
     named = rf"\b(?:to|function|name)=\"?{one}\b"
     return re.compile(rf"{key}{one}\s*[\"\']|{named}|(?<!\w){one}(?:\.call)?\(|{_MARKS}", re.IGNORECASE)

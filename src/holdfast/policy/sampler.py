@@ -177,8 +177,8 @@ class Sampler:
             left = rows[ids]
             while left:
                 decoder = Plain(self.model, ids)
-                fit = max(self._room // max(decoder.nbytes, 1) // ROWS * ROWS, ROWS)
-                part, left = left[: min(self.batch_rows, fit)], left[min(self.batch_rows, fit) :]
+                size = min(self.batch_rows, max(self._room // max(decoder.nbytes, 1) // ROWS * ROWS, ROWS))
+                part, left = left[:size], left[size:]
                 spare = -len(part) % ROWS
                 decoder.keep([0] * (len(part) + spare))
                 yield decoder, part, spare
