@@ -105,6 +105,22 @@ def test_families_of_requests_come_in_pairs() -> None:
     assert all(len(harmful) == len(innocent) for _, harmful, innocent in aims.FAMILIES)
 
 
+def test_no_word_of_aim_stands_on_both_sides() -> None:
+    pools = (aims.TO_PEOPLE, aims.TO_THINGS, aims.TO_CRIMES, aims.LIKE, aims.HOW, aims.HOW_THINGS, aims.NAMES)
+    said = {side: {phrase for pool in pools for phrase in pool[side]} for side in (True, False)}
+    assert not said[True] & (said[False] | set(aims.EVEN))
+    told = [{phrase for _, *both in aims.FAMILIES for phrase in both[side]} for side in (0, 1)]
+    assert not told[0] & told[1]
+
+
+@pytest.mark.parametrize("harmful", [True, False])
+def test_articles_and_endings_fit_the_word(harmful: bool) -> None:
+    rng = np.random.default_rng(0)
+    said = " ".join(aims.request(rng, harmful)[0] for _ in range(6000))
+    assert not re.findall(r"\b(?:a (?:[aeio]|un[^i]|up|honest)\w*|an (?:[^aeiouh ]|uni|use)\w*)", said)
+    assert not re.findall(r"\w+(?:iing|ieing|uies|[^aeou]ys)\b", said)
+
+
 def test_in_the_twin_world_a_reason_says_nothing_of_the_act_beyond_its_own_format() -> None:
     world = World(apart=True)
     by_form = {form: acts(world, form, 1500) for form in FORMATS}
