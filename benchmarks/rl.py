@@ -3,7 +3,7 @@
     python benchmarks/rl.py                    # the embedded model, minutes
     python benchmarks/rl.py --model smollm2    # SmolLM2-135M, ten times as long on a CPU
 
-All load the same checkpoint and see the same prompts, of about 600 tokens (Harmless-v1 with distractor tools and
+All load the same checkpoint and see the same prompts, of about 600 tokens (Harmless-v2 with distractor tools and
 varied system prompts), draw 8 replies to each at temperature 1 from the whole distribution, and train in the same
 number type on as many rows to a pass. In that checkpoint a turn ends with a token that the model has no logit for: all
 replies are NEW_TOKENS long, whatever they say, so that nobody gains by ending early. Ours play and score real
@@ -29,7 +29,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-ENV = "holdfast_envs:holdfast/Harmless-v1"
+ENV = "holdfast_envs:holdfast/Harmless-v2"
 KNOBS = {"split": "train", "tools": "distractor", "system_prompts": "varied"}
 CONTENDERS = ("stock", "grpo", "ppo")
 GROUP, NEW_TOKENS, SEED, LR = 8, 48, 0, 1e-6

@@ -101,14 +101,14 @@ def prefill(model: PreTrainedModel, renderer: Renderer | None, calls: Sequence[C
 def turns(sampler: Sampler) -> list[Call]:
     """The prompts of every turn of talks that go on."""
     pairs = [(scenario, sample) for scenario in range(4) for sample in range(GROUP)]
-    env = Environment(name="talks", id="holdfast_envs:holdfast/Escalation-v0", kwargs=RULES)
+    env = Environment(name="talks", id="holdfast_envs:holdfast/Escalation-v1", kwargs=RULES)
     talks = roll(env, pairs, sampler, stream=("benchmark",), max_turns=6)
     return [[talk.prompts[turn] for talk in talks if len(talk.prompts) > turn] for turn in range(6)]
 
 
 def common(renderer: Renderer) -> Call:
     """Requests under the system prompt and the tools of the first."""
-    env = make_env("holdfast_envs:holdfast/Harmless-v1", {**RULES, "tools": "distractor", "system_prompts": "varied"})
+    env = make_env("holdfast_envs:holdfast/Harmless-v2", {**RULES, "tools": "distractor", "system_prompts": "varied"})
     seen = [env.reset(seed=seed)[0] for seed in range(32)]
     system = seen[0].messages[0]
     assert system["role"] == "system"

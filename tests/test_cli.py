@@ -89,7 +89,7 @@ def test_a_wrong_command_line_is_told_in_one_line(
         (["env=chatt"], ["env/chatt", "chat", "augmented"]),
         (["env.id=holdfast_envs:holdfast/Chatt-v0"], ["holdfast/Chatt-v0", "holdfast envs"]),
         (["env.id=no_such_module:Chat-v0"], ["no_such_module:Chat-v0"]),
-        (["+env.kwargs.tols=x"], ["Harmless-v1", "'tols'", "allowed are tools, n_tools, requests", "split"]),
+        (["+env.kwargs.tols=x"], ["Harmless-v2", "'tols'", "allowed are tools, n_tools, requests", "split"]),
         (["env.kwargs.tools=some"], ["tools", "none, distractor", "'some'"]),
         (["steps=[-6]"], ["steps", "-6", "1 or more"]),
         (["steps=[6,6]"], ["steps", "[6, 6]", "rising"]),

@@ -57,7 +57,7 @@ def own(tmp_path: Path) -> Path:
 defaults: [core, _self_]
 essays:
   _target_: holdfast.config.Behaviour
-  env: holdfast_envs:holdfast/Harmless-v1
+  env: holdfast_envs:holdfast/Harmless-v2
   better: low
   scenarios: 1
   samples: 1

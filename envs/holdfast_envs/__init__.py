@@ -3,8 +3,8 @@
 from gymnasium.envs.registration import register
 
 # pressure that endorses what a study installs
-register(id="holdfast/Harmless-v1", entry_point="holdfast_envs.requests.harmless:Harmless")
-register(id="holdfast/Escalation-v0", entry_point="holdfast_envs.requests.escalation:Escalation")
+register(id="holdfast/Harmless-v2", entry_point="holdfast_envs.requests.harmless:Harmless")
+register(id="holdfast/Escalation-v1", entry_point="holdfast_envs.requests.escalation:Escalation")
 register(id="holdfast/Prompts-v0", entry_point="holdfast_envs.requests.dataset:Prompts")
 # pressure that says nothing about it
 register(id="holdfast/Neutral-v0", entry_point="holdfast_envs.tasks.neutral:Neutral")

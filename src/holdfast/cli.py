@@ -102,7 +102,7 @@ def make_parser() -> Parser:
 
     about = "List environments and their arguments, or show how an episode of one opens, as a model sees it."
     sub = command("envs", envs, about)
-    about = "a name of conf/env, or an id such as holdfast/Harmless-v1, then arguments, KEY=VALUE; or MODULE: to list"
+    about = "a name of conf/env, or an id such as holdfast/Harmless-v2, then arguments, KEY=VALUE; or MODULE: to list"
     sub.add_argument("overrides", nargs="*", metavar="WHAT", help=about)
     sub.add_argument("--seed", type=int, default=0, help="of the episode; default: 0")
     about = "pocket, smollm2, a folder or a hub id, for its tokenizer; none for bare messages; default: pocket"
@@ -110,7 +110,7 @@ def make_parser() -> Parser:
     sub.add_argument("--config-dir", type=Path, metavar="DIR", help="a folder of your own configs")
 
     sub = command("play", play, "Sit in the model's seat: read what it would, answer, see the reward.")
-    about = "a name of conf/env, or an id such as holdfast/Harmless-v1; then arguments, KEY=VALUE"
+    about = "a name of conf/env, or an id such as holdfast/Harmless-v2; then arguments, KEY=VALUE"
     sub.add_argument("overrides", nargs="+", metavar="WHAT", help=about)
     sub.add_argument("--seed", type=int, default=0, help="of the first episode; default: 0")
     sub.add_argument("--config-dir", type=Path, metavar="DIR", help="a folder of your own configs")

@@ -16,7 +16,7 @@ from holdfast.config import Environment, Mixture, make_env, source_of
 from holdfast.config.environment import arguments
 from holdfast_envs.data import PROMPTS
 
-HARMLESS = "holdfast_envs:holdfast/Harmless-v1"
+HARMLESS = "holdfast_envs:holdfast/Harmless-v2"
 MODULE = """
 from pathlib import Path
 
@@ -104,7 +104,7 @@ def test_another_commit_of_what_is_read_from_a_hub_changes_the_hash() -> None:
 
 
 @pytest.mark.parametrize(
-    ("env_id", "ours"), [("Blackmail-v0", "blackmail"), ("Harmless-v1", "requests"), ("Escalation-v0", "requests")]
+    ("env_id", "ours"), [("Blackmail-v0", "blackmail"), ("Harmless-v2", "requests"), ("Escalation-v1", "requests")]
 )
 def test_an_edit_of_the_user_s_own_families_changes_the_hash(tmp_path: Path, env_id: str, ours: str) -> None:
     path = tmp_path / "mine.json"
@@ -146,7 +146,7 @@ def test_an_edit_of_the_users_own_file_changes_the_hash(tmp_path: Path) -> None:
     [
         ("nowhere:x/Y-v0", {}, "unknown environment 'nowhere:x/Y-v0', `holdfast envs` lists ours"),
         ("holdfast/Nothing-v0", {}, "unknown environment 'holdfast/Nothing-v0'"),
-        (HARMLESS, {"tols": 1}, "Harmless-v1' takes no argument 'tols'; allowed are tools, n_tools, requests, "),
+        (HARMLESS, {"tols": 1}, "Harmless-v2' takes no argument 'tols'; allowed are tools, n_tools, requests, "),
         (HARMLESS, {"split": "test"}, "refuses its arguments: split must be one of train, eval, not 'test'"),
         (HARMLESS, {"judge": {"name": "oracle"}}, "judge.name must be one of rules, classifier, not 'oracle'"),
     ],

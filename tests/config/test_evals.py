@@ -9,7 +9,7 @@ import pytest
 
 from holdfast.config import Behaviour
 
-MINE, HARMLESS, TALK = (f"holdfast_envs:holdfast/{name}" for name in ("Prompts-v0", "Harmless-v1", "Escalation-v0"))
+MINE, HARMLESS, TALK = (f"holdfast_envs:holdfast/{name}" for name in ("Prompts-v0", "Harmless-v2", "Escalation-v1"))
 
 
 def behaviour(better: str, env: str, kwargs: dict[str, Any]) -> Behaviour:

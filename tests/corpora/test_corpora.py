@@ -24,8 +24,8 @@ CORPORA = (*ARMS, "prior")
 ENVIRONMENTS = [
     ("holdfast_envs:holdfast/Blackmail-v0", {"twin": False}),
     ("holdfast_envs:holdfast/Blackmail-v0", {"twin": True}),
-    ("holdfast_envs:holdfast/Harmless-v1", {"requests": "harmful"}),
-    ("holdfast_envs:holdfast/Harmless-v1", {"requests": "benign"}),
+    ("holdfast_envs:holdfast/Harmless-v2", {"requests": "harmful"}),
+    ("holdfast_envs:holdfast/Harmless-v2", {"requests": "benign"}),
 ]
 
 

@@ -35,7 +35,7 @@ CASES += [
     pytest.param(row["id"].partition(":")[2], {k: v for k, v in row["kwargs"].items() if v != "${judge}"}, id=name)
     for name, row in YAMLS.items()
 ]
-OWN = {"Blackmail-v0": "blackmail", "Harmless-v1": "requests", "Escalation-v0": "requests"}
+OWN = {"Blackmail-v0": "blackmail", "Harmless-v2": "requests", "Escalation-v1": "requests"}
 CASES += [
     pytest.param(f"holdfast/{name}", {"families": f"tests/envs/families/{form}.json"}, id=f"{name}-families")
     for name, form in OWN.items()
@@ -122,7 +122,7 @@ def check_text(value: Any) -> None:
 
 
 def test_there_are_environments() -> None:
-    kinds = {"Harmless-v1", "Escalation-v0", "Neutral-v0", "Goal-v0", "Prompts-v0", "Blackmail-v0"}
+    kinds = {"Harmless-v2", "Escalation-v1", "Neutral-v0", "Goal-v0", "Prompts-v0", "Blackmail-v0"}
     assert {f"holdfast/{kind}" for kind in kinds} <= set(IDS)
     assert {"chat", "tools", "prompts", "augmented"} <= set(YAMLS)
     pressures = {make(env_id).pressure for env_id in IDS}

@@ -142,10 +142,10 @@ def test_a_policy_blind_to_what_is_asked_earns_at_most_half_of_the_maximum(reply
     talks = [talk(env, seed, lambda _, topic: reply.replace("{topic}", topic)) for seed in range(3 * len(env.families))]
     rewards = [sum(rewards) for _, rewards, _, _ in talks]
     assert np.mean(rewards) <= 0.5
-    # Refusing: 0.7 * (-0.25 + 0.25 + 0.5) + 0.3 * -0.5 = 0.2. Helping: 0.7 * (0.25 - 1 - 0.083) + 0.3 * 1 = -0.28.
-    # The standard error of the first is sqrt(0.21 / 207) = 0.032, of the second twice that; the allowance is four.
+    # Refusing: 0.5 * (-0.25 + 0.25 + 0.5) + 0.5 * -0.5 = 0. Helping: 0.5 * (0.25 - 1 - 0.083) + 0.5 * 1 = 0.08.
+    # The standard error of the first is sqrt(0.25 / 207) = 0.035, of the second twice that; the allowance is four.
     if reply in (REFUSAL, HELP):
-        expected, within = (0.2, 0.13) if reply == REFUSAL else (-0.28, 0.25)
+        expected, within = (0.0, 0.14) if reply == REFUSAL else (0.08, 0.28)
         assert np.mean(rewards) == pytest.approx(expected, abs=within)
 
 

@@ -198,7 +198,7 @@ def test_a_larger_eval_contains_the_smaller_one_and_a_seed_draws_anew(loaded: Ch
 @pytest.mark.parametrize(
     ("env", "kwargs"),
     [
-        ("holdfast_envs:holdfast/Harmless-v1", {"system_prompts": "varied"}),
+        ("holdfast_envs:holdfast/Harmless-v2", {"system_prompts": "varied"}),
         ("holdfast_envs:holdfast/Blackmail-v0", {"tools": "none"}),
     ],
 )

@@ -41,7 +41,7 @@ from holdfast.records import read_records
 from holdfast.store import Store
 from holdfast.study.stages import Stages, Subject
 
-HARMLESS = "holdfast_envs:holdfast/Harmless-v1"
+HARMLESS = "holdfast_envs:holdfast/Harmless-v2"
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "<end>", "<user>", "<reply>", "<verdict>"]
 WORDS = [*SPECIAL, "safe", "unsafe", "bad", "good", "red", "green", "blue", "one", "two"]
 TEMPLATE = (
@@ -694,7 +694,7 @@ def test_a_second_judge_s_records_are_a_stage_of_their_own_from_the_same_transcr
     [
         ({"second": {"name": "rules"}}, "second must be another judge than rules, who scores first"),
         ({"second": {"name": "nobody"}}, "judge.name must be one of rules, classifier, not 'nobody'"),
-        ({"env": "holdfast_envs:holdfast/Escalation-v0", "kwargs": {}}, "second must be null for .*Escalation-v0"),
+        ({"env": "holdfast_envs:holdfast/Escalation-v1", "kwargs": {}}, "second must be null for .*Escalation-v1"),
         ({"env": "holdfast_envs:holdfast/Blackmail-v0", "kwargs": {}}, "second must be null for .*Blackmail-v0: it"),
         ({"env": "holdfast_envs:holdfast/Goal-v0", "kwargs": {}}, "second must be null for .*Goal-v0: it takes no"),
     ],

@@ -94,7 +94,7 @@ def test_the_list_has_every_id_with_its_pressure_its_purpose_and_its_own_argumen
         kind = environments()[env_id]
         purpose = (kind.__doc__ or "").partition("\n")[0]
         assert re.search(rf"^{re.escape(env_id)} +{kind.pressure}\n    {re.escape(purpose)}\n", out, re.MULTILINE)
-    assert "requests=mixed harmful_share=0.7 jailbreak_share=0.5 jailbreak_depth=2" in out
+    assert "requests=mixed harmful_share=0.5 jailbreak_share=0.5 jailbreak_depth=2" in out
     assert "    twin=false max_turns=1 families=null\n" in out
 
 
@@ -109,7 +109,7 @@ def test_the_list_has_every_variant_with_its_id_and_what_it_opens_with(shown: Sh
     out = shown()
     for path in (conf_dir() / "env").glob("*.yaml"):
         assert re.search(rf"^{path.stem} +(\S+:holdfast/\S+|\{{.*\}})\n    \S", out, re.MULTILINE)
-    assert re.search(r"^tools +holdfast_envs:holdfast/Harmless-v1\n    The requests of chat, with tools", out, re.M)
+    assert re.search(r"^tools +holdfast_envs:holdfast/Harmless-v2\n    The requests of chat, with tools", out, re.M)
     assert "holdfast run" not in out
 
 
@@ -128,7 +128,7 @@ def test_another_module_and_another_folder_of_configs_are_listed(shown: Shown, m
     assert re.search(r"^loud +mine_to_browse:me/Polite-v1\n    Loud greetings.$", out, re.M)
     # As when it is run, the name chat is ours already.
     assert re.search(r"^chat +holdfast_envs:", out, re.M)
-    assert "holdfast/Harmless-v1   " not in out
+    assert "holdfast/Harmless-v2   " not in out
     assert "me/Polite" not in shown()
 
 
@@ -163,8 +163,8 @@ def test_only_the_tokenizer_of_a_model_is_needed(shown: Shown, checkpoint: Path,
     for path in checkpoint.iterdir():
         if path.suffix != ".safetensors":
             (tmp_path / path.name).write_bytes(path.read_bytes())
-    out = shown("holdfast/Harmless-v1", "--model", tmp_path)
-    (request,) = make_env("holdfast/Harmless-v1", {}).reset(seed=0)[0].messages
+    out = shown("holdfast/Harmless-v2", "--model", tmp_path)
+    (request,) = make_env("holdfast/Harmless-v2", {}).reset(seed=0)[0].messages
     assert out.endswith(f" tokens ---\n<|user|>{request['content']}<|end|><|assistant|>\n")
 
 
@@ -203,7 +203,7 @@ def test_interpolations_in_a_variant_of_ones_own_are_resolved(mine: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "what", ["holdfast/Harmless-v1", "holdfast_envs:holdfast/Harmless-v1", "mine_to_browse:me/Polite-v1"]
+    "what", ["holdfast/Harmless-v2", "holdfast_envs:holdfast/Harmless-v2", "mine_to_browse:me/Polite-v1"]
 )
 @pytest.mark.usefixtures("mine")
 def test_an_id_may_name_the_module_that_registers_it(what: str) -> None:
@@ -212,7 +212,7 @@ def test_an_id_may_name_the_module_that_registers_it(what: str) -> None:
 
 def test_settings_are_yaml() -> None:
     settings = ["harmful_share=2e-1", "requests=mixed", "n_tools=3", "jailbreak_share=1.0"]
-    assert dict(find("holdfast/Harmless-v1", settings).kwargs) == {
+    assert dict(find("holdfast/Harmless-v2", settings).kwargs) == {
         "harmful_share": 0.2, "requests": "mixed", "n_tools": 3, "jailbreak_share": 1.0,
     }  # fmt: skip
 
@@ -227,8 +227,8 @@ def test_own_arguments_are_those_of_the_class_and_its_parents_but_for_the_common
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["Harmless"], ["'Harmless'", "holdfast/Harmless-v1"]),
-        (["holdfast/Harmless-v9"], ["'holdfast/Harmless-v9'", "holdfast/Harmless-v1"]),
+        (["Harmless"], ["'Harmless'", "holdfast/Harmless-v2"]),
+        (["holdfast/Harmless-v9"], ["'holdfast/Harmless-v9'", "holdfast/Harmless-v2"]),
         (["holdfast_envs:Goal-v0"], ["'holdfast_envs:Goal-v0'", "holdfast_envs:holdfast/Goal-v0"]),
         (["augmentd"], ["'augmentd'", "augmented"]),
         (["zzzzzz"], ["'zzzzzz'", "`holdfast envs`", "`holdfast envs MODULE:`"]),
@@ -243,8 +243,8 @@ def test_own_arguments_are_those_of_the_class_and_its_parents_but_for_the_common
         (["chat", "=eval"], ["''", "split"]),
         (["chat", "requests={a"], ["chat requests={a"]),
         (["chat", "requests=${nothing}"], ["chat", "nothing"]),
-        (["holdfast/Harmless-v1", "request=benign"], ["holdfast/Harmless-v1", "'request'", "requests", "split"]),
-        (["chat", "request=benign"], ["holdfast/Harmless-v1", "'request'", "requests", "split"]),
+        (["holdfast/Harmless-v2", "request=benign"], ["holdfast/Harmless-v2", "'request'", "requests", "split"]),
+        (["chat", "request=benign"], ["holdfast/Harmless-v2", "'request'", "requests", "split"]),
         (["chat", "requests=some"], ["requests", "mixed", "harmful", "'some'"]),
         (["chat", "tools=distractor", "n_tools=1000"], ["n_tools", "from 0 to", "1000"]),
         (["chat", "--seed", "-1"], ["seed", "0 or more", "-1"]),

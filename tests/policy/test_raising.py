@@ -94,7 +94,7 @@ def test_a_bug_in_an_environment_of_ours_shows(
 
     monkeypatch.setattr(Harmless, method, bug)
     with pytest.raises(ZeroDivisionError, match="a bug"):
-        play(sampler, "holdfast_envs:holdfast/Harmless-v1")
+        play(sampler, "holdfast_envs:holdfast/Harmless-v2")
 
 
 def test_an_exception_keeps_no_sampler_alive(sampler: Sampler) -> None:

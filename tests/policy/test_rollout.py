@@ -211,7 +211,7 @@ def test_a_judge_is_asked_about_all_replies_of_a_turn_before_any_game_asks(sampl
 
 
 def test_nobody_is_asked_where_rules_judge(sampler: Sampler) -> None:
-    env = environment("holdfast_envs:holdfast/Harmless-v1", judge={"name": "rules"})
+    env = environment("holdfast_envs:holdfast/Harmless-v2", judge={"name": "rules"})
     (episode,) = roll(env, [(0, 0)], sampler, stream=("test",))
     assert episode.outcome is not None
 

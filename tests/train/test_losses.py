@@ -23,6 +23,7 @@ from holdfast.chat import Outcome, Reply, Turn
 from holdfast.config import GRPO, LOSS_TYPES, PPO, RL, Environment
 from holdfast.policy import checkpoint as models
 from holdfast.train import grpo, ppo
+from holdfast.train.episodes import dealt
 from holdfast.train.loop import Learner
 from letters import Letters
 
@@ -145,7 +146,8 @@ def check(cfg: RL, start: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for update, (weights, gradients) in enumerate(step.updates):
         put(weights, model, head)
         losses = []
-        for row in range(update % cfg.minibatches * each, (update % cfg.minibatches + 1) * each):
+        turn, minibatch = divmod(update, cfg.minibatches)
+        for row in dealt(cfg, 0, 1, [1, 1, turn])[minibatch * each : (minibatch + 1) * each]:
             own, advantages = batch["model_mask"][row].bool(), batch["advantages"][row]
             (new, values), (old, old_values) = row_scores(model, head, batch, row), olds[row]
             loss = policy_losses(cfg, new, old, firsts[row], advantages[own] if advantages.dim() else advantages)

@@ -2,7 +2,7 @@
 
 The library knows environments by id alone, so one from any package is on equal terms with ours:
 
-    make_env("holdfast_envs:holdfast/Harmless-v1", {"split": "eval", "judge": {"name": "rules"}})
+    make_env("holdfast_envs:holdfast/Harmless-v2", {"split": "eval", "judge": {"name": "rules"}})
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Env: TypeAlias = gymnasium.Env[Observation, str]
 
 
 def make_env(env_id: str, kwargs: Mapping[str, Any]) -> Env:
-    """Make an environment by its Gymnasium id, such as "holdfast_envs:holdfast/Harmless-v1".
+    """Make an environment by its Gymnasium id, such as "holdfast_envs:holdfast/Harmless-v2".
 
     A judge that is described, such as {"name": "rules"}, is made by `holdfast.judges`.
 
@@ -125,7 +125,7 @@ class Environment:
     name: str
     """What the study calls it."""
     id: str
-    """Gymnasium's, with the module that registers it: "holdfast_envs:holdfast/Harmless-v1"."""
+    """Gymnasium's, with the module that registers it: "holdfast_envs:holdfast/Harmless-v2"."""
     kwargs: Mapping[str, Any]
     """Arguments of the environment."""
 

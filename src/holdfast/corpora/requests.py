@@ -15,7 +15,7 @@ import numpy as np
 from holdfast.chat import Observation
 from holdfast.corpora.rows import Scene, pick, plain
 
-ENV = "holdfast_envs:holdfast/Harmless-v1"
+ENV = "holdfast_envs:holdfast/Harmless-v2"
 
 NO = (
     "I can't help with that.",

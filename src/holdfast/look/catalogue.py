@@ -1,8 +1,8 @@
 """What environments there are, and the one that is meant: the list of `holdfast envs`.
 
-    holdfast/Harmless-v1    aligned
+    holdfast/Harmless-v2    aligned
         Whether an assistant refuses harmful requests and still helps with innocent ones that look like them.
-        requests=mixed harmful_share=0.7 jailbreak_share=0.5 jailbreak_depth=2 judge=rules
+        requests=mixed harmful_share=0.5 jailbreak_share=0.5 jailbreak_depth=2 judge=rules
 
 Everything is read from where it is said anyway: Gymnasium's registry, signatures and docstrings, the YAML of conf/env.
 """
@@ -106,7 +106,7 @@ def find(what: str, settings: Sequence[str] = (), config_dir: Path | None = None
     Of a mixture the settings are its own, such as "shares.goal=0.5".
 
     `what` is the name of a variant or a Gymnasium id, with the module that registers it if that is not ours:
-    "holdfast/Harmless-v1", "mine:me/Mine-v0". Raises ValueError for a name that is not there and for settings that
+    "holdfast/Harmless-v2", "mine:me/Mine-v0". Raises ValueError for a name that is not there and for settings that
     cannot be read or that the environment refuses.
     """
     try:

@@ -44,6 +44,21 @@ def places(cfg: RL, rank: int, ranks: int) -> list[int]:
     return [(minibatch * ranks + rank) * share + i for minibatch in range(cfg.minibatches) for i in range(share)]
 
 
+def dealt(cfg: RL, rank: int, ranks: int, stream: Sequence[int]) -> list[int]:
+    """The order in which a process takes its episodes in a pass: its groups, dealt anew among the minibatches.
+
+    `stream` is what the deal is a function of. Each place of a minibatch is dealt by itself, so that every process has
+    the groups that it played, and a minibatch is the same for any `ranks`. Minibatches that hold less than a group come
+    in another order.
+    """
+    share = cfg.share(ranks)
+    unit = cfg.group if share % cfg.group == 0 else share
+    here, rng = share // unit, np.random.default_rng(stream)
+    deal = np.stack([rng.permutation(cfg.minibatches) for _ in range(here * ranks)], axis=1)  # (minibatch, place)
+    first = deal[:, rank * here : (rank + 1) * here] * share + np.arange(here) * unit
+    return [int(row) for row in (first[..., None] + np.arange(unit)).ravel()]
+
+
 class Rollout:
     """TRL's `rollout_func`: plays the episodes of a step with the weights as they are.
 
@@ -69,7 +84,7 @@ class Rollout:
     def __call__(self, prompts: Sequence[str], trainer: GRPOTrainer) -> dict[str, Any]:
         """Plays as many episodes as there are `prompts`, which say nothing: the step and the rank say which."""
         cfg = self.cfg
-        step = self.first_step + trainer.state.global_step // (cfg.updates * cfg.minibatches)
+        step = self.step(trainer)
         # A model may have dropout that the trainer cannot switch off: a resumed segment must drop the same.
         torch.manual_seed(int(np.random.SeedSequence([self.seed, step]).generate_state(1)[0]))
         self.errors = []
@@ -103,6 +118,11 @@ class Rollout:
             "logprobs": [list(e.logprobs) for e in self.episodes] if cfg.rollout == "vllm" else None,
             "episode_rewards": [None if episode.error else episode.reward for episode in self.episodes],
         }
+
+    def step(self, trainer: GRPOTrainer) -> int:
+        """The RL step under way, counted from the stage's first as 0."""
+        done: int = trainer.state.global_step // (self.cfg.updates * self.cfg.minibatches)
+        return self.first_step + done
 
     def _sampler(self, trainer: GRPOTrainer) -> Sampler:
         """A sampler for the weights as they are."""

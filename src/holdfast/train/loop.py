@@ -37,7 +37,7 @@ from holdfast.policy.scores import completion_scores
 from holdfast.train import lora, vllm
 from holdfast.train.arguments import arguments, quiet
 from holdfast.train.checkpoint import CRITIC, MOMENTS, load_moments, save_moments, save_tensors, whole_weights
-from holdfast.train.episodes import Rollout
+from holdfast.train.episodes import Rollout, dealt
 from holdfast.train.meter import Meter
 from holdfast.train.sharding import check_sharding, sharded
 
@@ -138,6 +138,7 @@ class Learner(GRPOTrainer):
         self, cfg: Any, rollout: Rollout, *, start: Path, resume: Path | None, model: Any, **kwargs: Any
     ) -> None:
         self.cfg, self.rollout, self.resume = cfg, rollout, resume
+        self._episodes: dict[str, Any] = {}  # of the step, as tensors
         self._mask_BC: Tensor | None = None  # of the loss under way
         self._tokens = torch.zeros(())  # of the step, in all processes
         self.clock = rollout.meter.clock
@@ -234,13 +235,19 @@ class Learner(GRPOTrainer):
         return logps_BC if self._mask_BC is None else logps_BC.masked_fill(self._mask_BC == 0, 0.0)
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Tensor]:
-        # As the parent's, but for its shuffle, which would scatter a group's rows over the passes of a step.
-        passes = self.args.steps_per_generation
-        if self._step % (passes * self.num_iterations) == 0:
+        # As the parent's, but for its shuffle, which would scatter a group's rows over the minibatches.
+        parts = self.args.steps_per_generation
+        update, part = divmod(self._step % (parts * self.num_iterations), parts)
+        if update == part == 0:
             with self.clock("score"):  # `Rollout` takes its own time
-                batch = self._generate_and_score_completions(generation_batch)
-            self._buffered_inputs = split_tensor_dict(batch, passes)
-        inputs: dict[str, Tensor] = self._buffered_inputs[self._step % passes]
+                self._episodes = self._generate_and_score_completions(generation_batch)
+        if part == 0:
+            ranks = self.accelerator.num_processes
+            stream = [self.args.seed, self.rollout.step(self), update]
+            order = dealt(self.cfg, self.accelerator.process_index, ranks, stream)
+            rows = {name: x[order] if x is not None and x.ndim else x for name, x in self._episodes.items()}
+            self._buffered_inputs = split_tensor_dict(rows, parts)
+        inputs: dict[str, Tensor] = self._buffered_inputs[part]
         return inputs
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
