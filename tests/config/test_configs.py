@@ -86,11 +86,15 @@ def test_inits_of_one_model_have_installs_of_equal_budgets_and_share_the_first(m
     given = WITH.get(f"model/{model}", [])
     inits = [file for file in FILES if file.startswith("init/")]
     arms = [arm_of(tmp_path, f"model={model}", *given, *choice(file)) for file in inits]
-    installs = [arm.init.installs for arm in arms if arm.init.name != "none"]
-    assert len({first for first, *_ in installs}) == 1
-    budgets = {(own.steps, own.loss_tokens) for _, *rest in installs for own in rest}
-    assert len(budgets) == 1
-    assert [len(rest) for _, *rest in installs].count(0) == 1  # the prior alone
+    installs = {arm.init.name: arm.init.installs for arm in arms}
+    prior, own = installs.pop("prior"), []
+    assert installs.pop("none") == ()
+    for shared in installs.values():
+        assert shared[: len(prior)] == prior
+        own += shared[len(prior) :]
+    assert len(own) == len(installs)
+    assert len({(row.steps, row.loss_tokens) for row in own}) == 1
+    assert len(prior) == (model != "pocket")  # which has it from pretraining
 
 
 def test_the_budget_follows_the_model_unless_it_is_chosen(tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def test_the_card_counts_what_the_rows_are_to_this_tokenizer_and_what_was_traine
     ("changes", "message"),
     [
         ({"method": "rl"}, "method must be one of sft, sdf, not 'rl'"),
-        ({"steps": -1}, "steps must be 1 or more, not -1"),
+        ({"steps": -1}, "steps must be 0 or more, not -1"),
         ({"size": 0}, "size must be 1 to 100000000, not 0"),
         ({"batch_loss_tokens": 0}, "batch_loss_tokens must be 1 or more, not 0"),
         ({"warmup": 10}, "warmup must be 0 to 1, not 10"),

@@ -91,7 +91,7 @@ class Install:
     size: int
     """Rows asked of the corpus, 1 or more; they are gone through again when they run out."""
     steps: int
-    """Updates, 1 or more."""
+    """Updates, 0 or more. With none it is left out of its init."""
     batch_loss_tokens: int
     """Loss tokens to an update, 1 or more. A document with more is split; a chat with more is an error."""
     max_tokens: int
@@ -108,7 +108,7 @@ class Install:
     def __post_init__(self) -> None:
         one_of("method", self.method, METHODS)
         within("size", self.size, 1, MOST_ROWS)
-        at_least("steps", self.steps, 1)
+        at_least("steps", self.steps, 0)
         at_least("max_tokens", self.max_tokens, 2)
         at_least("batch_loss_tokens", self.batch_loss_tokens, 1)
         within("warmup", self.warmup, 0, 1)
@@ -136,3 +136,4 @@ class Init:
 
     def __post_init__(self) -> None:
         check_name("name", self.name)
+        object.__setattr__(self, "installs", tuple(row for row in self.installs if row.steps))

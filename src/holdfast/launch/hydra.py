@@ -217,9 +217,6 @@ def built(cfg: DictConfig, given: Given) -> tuple[Arm, Job, dict[str, Any]]:
     if not isinstance(evals, dict) or not all(isinstance(row, dict) for row in evals.values()):
         raise ValueError(f"evals must be a mapping of names to evals, each a mapping, not {evals!r}")
     whole["evals"] = [{"name": name, **row} for name, row in evals.items()]
-    init = whole.get("init")
-    if isinstance(init, dict) and isinstance(init.get("installs"), list):  # a budget may have nothing for one of them
-        init["installs"] = [row for row in init["installs"] if row is not None]
     job: Job = build(_part(whole, Job))
     plain = _part({**whole, "study": job.name}, Arm)
     arm: Arm = build(plain)
