@@ -46,7 +46,8 @@ def arm_of(tmp_path: Path, *overrides: str) -> Arm:
 
 def choice(file: str) -> list[str]:
     group, _, name = file.rpartition("/")
-    return [f"+{group}={name}" if group == "study" else f"{group}={name}", *WITH.get(file, [])] if group else []
+    plus = "+" * (group in ("study", "truth"))
+    return [f"{plus}{group}={name}", *WITH.get(file, [])] if group else []
 
 
 @pytest.mark.parametrize("file", FILES)
