@@ -298,7 +298,7 @@ def test_a_supervised_stage_stands_between_two_of_rl(runs: Path) -> None:
     before, kept = final(arm), json.loads((arm / "done.json").read_text())["stages"]
     (tuned,) = [stage["key"] for stage in kept[5:] if stage["kind"] == "install"]
     shutil.rmtree(runs / f"store/objects/install-{tuned}")  # as if it had been killed before
-    shutil.rmtree(runs / f"store/objects/grpo-{kept[-7]['key']}")
+    shutil.rmtree(runs / f"store/objects/grpo-{kept[-8]['key']}")
     (arm / "done.json").unlink()
     assert "2 stages made" in holdfast("run", *words)
     assert final(arm) == before
