@@ -125,7 +125,7 @@ def test_a_supervised_stage_counts_its_updates_as_steps(tmp_path: Path) -> None:
     rl = "{_target_: holdfast.config.Stage, name: chat, env: ${env}, algo: ${algo}, steps: [2, 4]}"
     arm = arm_of(tmp_path, f"curriculum=[{rl},${{budget.tuning}},{rl}]", "budget.tuning.steps=3")
     assert arm.grid == [0, 2, 4, 7, 9, 11]  # 4, 4 + 3, 7 + 2, 7 + 4
-    assert arm.name == "pocket-generic-chat-grpo-generic-sft-chat-grpo-s0"
+    assert arm.name == "pocket-generic-chat-grpo-generic-sft-chat-grpo-tuning.steps=3-s0"
     assert [stage.name for stage in arm.rl] == ["chat", "chat"]
     assert [install.name for install in arm.installs] == ["prior", "generic", "generic"]
     assert arm.paid_by == ["rules"]
