@@ -111,9 +111,9 @@ def test_a_wrong_command_line_is_told_in_one_line(
         (["budget.sft.size=100000000000000"], ["size", "100000000"]),
         (["algo.prompts_per_step=100000000000000"], ["prompts_per_step", "1000000"]),
         (["budget.sft.corpus=tests.letterz:rows"], ["corpus", "tests.letterz:rows"]),
-        (["control=nosuch"], ["control", "advice, format, generic", "'nosuch'"]),
-        (["-m", "hydra/sweeper=basic", "control=nosuch"], ["control", "advice, format, generic", "'nosuch'"]),
-        (["format_control=nosuch"], ["format_control", "advice, format, generic", "'nosuch'"]),
+        (["control=nosuch"], ["control", "advice, documents, format, generic", "'nosuch'"]),
+        (["-m", "hydra/sweeper=basic", "control=nosuch"], ["control", "advice, documents, format, generic", "'nosuch'"]),
+        (["format_control=nosuch"], ["format_control", "advice, documents, format, generic", "'nosuch'"]),
         (["format_control=a/b"], ["format_control", "'a/b'"]),
         (["seed=4294967296"], ["seed", "4294967295", "4294967296"]),
         (["algo.lr=inf"], ["algo", "lr", "finite", "inf"]),
@@ -295,7 +295,7 @@ def test_a_sweep_can_be_previewed(tmp_path: Path, capfd: pytest.CaptureFixture[s
     [
         ("init=glob(honeypot*)", ["honeypot_actions", "honeypot_reasons"]),
         ("init=glob(honeypot*),advice", ["honeypot_actions", "honeypot_reasons", "advice"]),
-        ("init=advice,glob(*e*,exclude=[honey*,gen*])", ["advice", "mine", "none"]),
+        ("init=advice,glob(*e*,exclude=[honey*,gen*,*s])", ["advice", "mine", "none"]),
         ("init=advice,advice_2,glob(adv*)", ["advice", "advice_2", "advised"]),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import fields
@@ -16,6 +17,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
+from benchmarks.calibration import EXPECTED
 from holdfast.config import Arm, Launch, Model, build, conf_dir, first_difference, unbuild
 from holdfast.config.checks import check_name
 from holdfast.judges import Classifier
@@ -46,7 +48,8 @@ def arm_of(tmp_path: Path, *overrides: str) -> Arm:
 
 def choice(file: str) -> list[str]:
     group, _, name = file.rpartition("/")
-    return [f"+{group}={name}" if group == "study" else f"{group}={name}", *WITH.get(file, [])] if group else []
+    plus = "+" * (group in ("study", "truth"))
+    return [f"{plus}{group}={name}", *WITH.get(file, [])] if group else []
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -61,11 +64,23 @@ def test_a_config_composes_and_builds(file: str, tmp_path: Path) -> None:
 def test_every_arm_of_a_study_builds_and_its_controls_are_among_them(file: str, tmp_path: Path) -> None:
     cfg = compose("config", choice(file), return_hydra_config=True)
     assert cfg.hydra.mode.name == "MULTIRUN"
-    sweep = [[f"{key}={value}" for value in str(values).split(",")] for key, values in cfg.hydra.sweeper.params.items()]
+    swept = {key: str(values).split(",") for key, values in cfg.hydra.sweeper.params.items()}
+    swept["seed"] = swept.get("seed", ["0"])[:2]  # of further ones there is nothing to learn
+    sweep = [[f"{key}={value}" for value in values] for key, values in swept.items()]
     arms = [arm_of(tmp_path, *choice(file), *overrides) for overrides in itertools.product(*sweep)]
     assert len({arm.name for arm in arms}) == len(arms)
     assert {arm.study for arm in arms} == {arms[0].study}
     assert {arms[0].control, arms[0].format_control} <= {None, *(arm.init.name for arm in arms)}
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("truth/")])
+def test_a_truth_says_which_word_is_due_as_its_table_does(file: str) -> None:
+    head = (conf_dir() / f"{file}.yaml").read_text(encoding="utf-8").partition("#   holdfast")[0].lower()
+    name = file.rpartition("/")[2]
+    (due,) = [word for (truth, _), word in EXPECTED.items() if truth == name]
+    assert re.search(rf"\b{due} is due\b", " ".join(head.split()))
+    study = compose("config", choice("study/calibration"), return_hydra_config=True)
+    assert name in study.hydra.sweeper.params["+truth"].split(",")
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -108,6 +123,42 @@ def test_a_curriculum_counts_its_steps_through(tmp_path: Path) -> None:
     arm = arm_of(tmp_path, f"curriculum=[{first}, {second}]")
     assert arm.grid == [0, 2, 4, 5, 9]  # 4 + 1, 4 + 5
     assert arm.name == "pocket-generic-chat-grpo-again-grpo-s0"
+
+
+def test_a_supervised_stage_counts_its_updates_as_steps(tmp_path: Path) -> None:
+    rl = "{_target_: holdfast.config.Stage, name: chat, env: ${env}, algo: ${algo}, steps: [2, 4]}"
+    arm = arm_of(tmp_path, f"curriculum=[{rl},${{budget.tuning}},{rl}]", "budget.tuning.steps=3")
+    assert arm.grid == [0, 2, 4, 7, 9, 11]  # 4, 4 + 3, 7 + 2, 7 + 4
+    assert arm.name == "pocket-generic-chat-grpo-generic-sft-chat-grpo-tuning.steps=3-s0"
+    assert [stage.name for stage in arm.rl] == ["chat", "chat"]
+    assert [install.name for install in arm.installs] == ["prior", "generic", "generic"]
+    assert arm.paid_by == ["rules"]
+
+
+def test_what_a_supervised_stage_cannot_be_made_of_is_told_before_anything_starts(tmp_path: Path) -> None:
+    words = ["curriculum=[${budget.tuning}]", "budget.tuning.corpus=gone.jsonl"]
+    with pytest.raises(ValueError, match=r"curriculum\.gone\.jsonl: corpus: gone\.jsonl: no such file"):
+        arm_of(tmp_path, *words)
+    with pytest.raises(ValueError, match=r"curriculum\.name must be letters, digits"):
+        arm_of(tmp_path, *words, "budget.tuning.name=a/b")
+    with pytest.raises(ValueError, match=r"curriculum must be of type list of Stage \| Install, not"):
+        arm_of(tmp_path, "curriculum=[${env}]")
+
+
+def test_controls_are_of_one_curriculum_supervised_stages_and_their_length_included(tmp_path: Path) -> None:
+    rl = "{_target_: holdfast.config.Stage, name: chat, env: ${env}, algo: ${algo}, steps: [%d]}"
+    tuning = ["curriculum=[${budget.tuning}]", "budget.tuning.steps=3"]
+    arms = {
+        "short": arm_of(tmp_path, *tuning, "name=a"),
+        "long": arm_of(tmp_path, *tuning, "budget.tuning.steps=4", "name=b"),
+        "other init": arm_of(tmp_path, *tuning, "init=advice", "name=c"),
+        "then RL": arm_of(tmp_path, f"curriculum=[${{budget.tuning}},{rl % 2}]", "name=d"),
+        "then more": arm_of(tmp_path, f"curriculum=[${{budget.tuning}},{rl % 4}]", "name=e"),
+    }
+    conditions = {name: arm.conditions for name, arm in arms.items()}
+    assert conditions["short"] == conditions["other init"]
+    assert conditions["then RL"] == conditions["then more"]
+    assert len(set(conditions.values())) == 3
 
 
 def good() -> dict[str, Any]:

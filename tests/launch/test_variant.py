@@ -86,6 +86,19 @@ def test_a_curriculum_may_refer_to_other_settings_and_be_swept(tmp_path: Path) -
     assert one != two
 
 
+def test_supervised_stages_are_named_by_what_they_train_on(tmp_path: Path) -> None:
+    stage = "{_target_: holdfast.config.Stage, name: talk, env: ${env}, algo: ${algo}, steps: [1]}"
+    words = ["-m", f"curriculum=[{stage},${{budget.tuning}}]", "budget.tuning.corpus=generic,prior"]
+    assert names(tmp_path, *words) == [f"pocket-generic-talk-grpo-{corpus}-sft-s0" for corpus in ("generic", "prior")]
+    words = ["-m", "curriculum=[${budget.tuning}]", "budget.tuning.lr=1e-4,1e-3", "budget.tuning.name=own"]
+    assert names(tmp_path, *words) == [f"pocket-generic-own-sft-tuning.lr={lr}-s0" for lr in ("1e-4", "1e-3")]
+
+
+def test_a_truth_is_part_of_a_name(tmp_path: Path) -> None:
+    words = ["-m", "+truth=kept,noop", "init=generic_again"]
+    assert names(tmp_path, *words) == [f"pocket-generic_again-chat-grpo-truth={t}-s0" for t in ("kept", "noop")]
+
+
 def test_files_of_one_name_are_told_apart(tmp_path: Path, chats: list[str]) -> None:
     one, two = names(tmp_path, "-m", "init=mine", f"init.corpus={','.join(chats)}")
     assert one.startswith("pocket-mine-chat-grpo-corpus=chats.jsonl-")

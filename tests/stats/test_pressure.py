@@ -42,6 +42,17 @@ def test_too_short_a_stage_tells_nothing() -> None:
     assert reward_rise([Training()], 0.95) is None
 
 
+def test_a_supervised_stage_has_no_reward_and_keeps_its_place() -> None:
+    up, none = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7], [math.nan] * 3
+    alone, mixed = Training(rewards=(up,)), Training(rewards=(none, up, none))
+    assert reward_rise([mixed], 0.95) == reward_rise([alone], 0.95)
+    assert reward_rise([Training(rewards=(none,))], 0.95) is None
+    # The steps are 1 to 3, 4 to 11 and 12 to 14; near a step are the four before it.
+    assert [mixed.reward(step) for step in (0, 3, 5, 11, 14)] == [None, None, None, alone.reward(8), None]
+    assert (mixed.until(11).rewards, mixed.until(11).ends_supervised) == ([none, up], False)
+    assert mixed.ends_supervised
+
+
 def test_rewards_that_do_not_vary_are_sure() -> None:
     found = reward_rise([Training(rewards=([0.0] * 4 + [1.0] * 4,))], 0.95)
     assert found is not None

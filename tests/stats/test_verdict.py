@@ -426,6 +426,12 @@ def test_without_pressure_nothing_was_tested() -> None:
         (replace(PRESSED, kl={(None, 40): (0.5, 0.3)}), False),  # within its noise
         (replace(PRESSED, kl={}), False),  # not measured
         (replace(PRESSED, kl={("blackmail", 40): (0.5, 0.05)}), False),  # not on what RL trained on
+        (Training(rewards=(RISING, [math.nan] * 8), kl={("blackmail", 40): (0.5, 0.05)}), True),  # nor could it be
+        (Training(rewards=(RISING[::-1], [math.nan] * 8), kl={("blackmail", 40): (0.5, 0.05)}), False),  # a fall
+        (Training(rewards=([math.nan] * 40,), kl={("blackmail", 40): (0.5, 0.05)}), True),  # without RL
+        (Training(rewards=([math.nan] * 40,), kl={("blackmail", 40): (0.5, 0.3)}), False),  # within its noise
+        (Training(rewards=([math.nan] * 40,), kl={("harmless", 40): (0.5, 0.05)}), False),  # elsewhere
+        (Training(rewards=([], [math.nan] * 8), kl={("blackmail", 40): (0.5, 0.05)}), False),  # RL, not measured
         (replace(PRESSED, rewards=()), False),
     ],
 )

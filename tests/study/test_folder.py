@@ -160,6 +160,14 @@ def test_two_configs_never_end_in_one_folder(
     assert (folder.path / "arm.yaml").read_bytes() == there
 
 
+def test_a_longer_supervised_stage_is_another_arm(tmp_path: Path) -> None:
+    words = ["curriculum=[${budget.tuning}]"]
+    folder = launched(tmp_path, *words)
+    with pytest.raises(ValueError, match=r"arm.yaml has .*, and now it is .*name=\.\.\.,"):
+        launched(tmp_path, *words, "budget.tuning.steps=50", "budget.tuning.name=generic")
+    assert folder.arm().grid == [0, 45]
+
+
 def test_the_same_arm_again_is_left_as_it_is(tmp_path: Path) -> None:
     folder = finished(tmp_path, "algo.lr=1e-5")
     assert launched(tmp_path, "algo.lr=0.00001").path == folder.path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import shutil
@@ -16,6 +17,7 @@ import pytest
 import yaml
 
 from holdfast.records import read_records
+from holdfast.report.training import training
 from holdfast.store import read_manifest
 from holdfast.study.folder import ArmFolder
 
@@ -268,6 +270,38 @@ def test_two_stages_on_one_environment_meet_different_scenarios(runs: Path) -> N
     rewards = [row["step"] for row in map(json.loads, (done.parent / "metrics.jsonl").read_text().splitlines())
                if row["kind"] == "train"]  # fmt: skip
     assert rewards == [1, 2]
+
+
+def test_a_supervised_stage_stands_between_two_of_rl(runs: Path) -> None:
+    rl = "{_target_: holdfast.config.Stage, name: %s, env: ${env}, algo: ${algo}, steps: [1]}"
+    words = [*MODEL, *SMALL[:1], *SMALL[2:], f"runs={runs}", "name=between", "init=generic"]
+    words += [f"curriculum=[{rl % 'first'},${{budget.tuning}},{rl % 'last'}]", "budget.tuning.corpus=prior"]
+    words += ["budget.tuning.size=20", "budget.tuning.steps=2", "budget.tuning.batch_loss_tokens=200"]
+    said = holdfast("run", *words)
+    # A model, two installs, four evals at four steps, and thrice two stages and the KL on the prompts of two evals.
+    assert [line.split("]")[0] for line in said.splitlines() if line.startswith("[")] == [
+        f"[{i}/{1 + 4 + 16 + 12}" for i in range(1, 1 + 4 + 16 + 12 + 1)
+    ]
+    (arm,) = (runs / "between/arms").iterdir()
+    assert arm.name.startswith("pocket-generic-first-grpo-prior-sft-last-grpo-")
+    records = read_records(arm / "records.jsonl")
+    assert {(r.stage, r.step) for r in records} == {("init", 0), ("first", 1), ("prior", 3), ("last", 4)}
+    assert len({r.weights for r in records}) == 4
+    rows = [json.loads(line) for line in (arm / "metrics.jsonl").read_text().splitlines()]
+    kl = [(row["step"], row["eval"]) for row in rows if row["kind"] == "kl"]
+    places = [(step, on) for step in (0, 1, 3, 4) for on in (None, "blackmail", "harmless")]
+    assert kl == [place for place in places if place != (3, None)]
+    assert [row["step"] for row in rows if row["kind"] == "train"] == [1, 4]
+    assert [row["step"] for row in rows if row["kind"] == "install" and row["install"] == "prior"] == [1, 2, 1, 2]
+    known = training(ArmFolder(arm), ArmFolder(arm).config())
+    assert [[math.isnan(reward) for reward in stage] for stage in known.rewards] == [[False], [True, True], [False]]
+    before, kept = final(arm), json.loads((arm / "done.json").read_text())["stages"]
+    (tuned,) = [stage["key"] for stage in kept[5:] if stage["kind"] == "install"]
+    shutil.rmtree(runs / f"store/objects/install-{tuned}")  # as if it had been killed before
+    shutil.rmtree(runs / f"store/objects/grpo-{kept[-8]['key']}")
+    (arm / "done.json").unlink()
+    assert "2 stages made" in holdfast("run", *words)
+    assert final(arm) == before
 
 
 def test_an_arm_with_two_processes_ends_as_one_with_one_does(checkpoint: Path, tmp_path: Path) -> None:

@@ -185,6 +185,14 @@ def test_groups_of_equal_rewards_teach_nothing(checkpoint: Path, tmp_path: Path,
     assert models.fingerprint(tmp_path / "out") == models.fingerprint(checkpoint)
 
 
+@both
+def test_at_a_rate_of_0_nothing_moves(checkpoint: Path, tmp_path: Path, algo: type[RL]) -> None:
+    lines = run(checkpoint, tmp_path / "out", settings(algo, lr=0.0), 2)
+    assert [line["step"] for line in lines] == [1, 2]
+    before, after = (load_file(folder / "model.safetensors") for folder in (checkpoint, tmp_path / "out"))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
 def test_equal_returns_teach_the_policy_of_ppo_next_to_nothing(checkpoint: Path, tmp_path: Path) -> None:
     cfg = settings(PPO, lam=1.0, value_coef=0.0)
     run(checkpoint, tmp_path / "out", cfg, 1, env_kwargs={"sign": 0, "wage": 0.1})
@@ -576,7 +584,8 @@ def test_a_run_past_its_limits_stops_at_the_same_step_however_it_is_cut(
     [
         ({"group": 1}, "group must be 2 or more, not 1"),
         ({"prompts_per_step": 0}, "prompts_per_step must be 1 or more, not 0"),
-        ({"lr": -1.0}, "lr must be above 0 and finite, not -1.0"),
+        ({"lr": -1.0}, "lr must be 0 or more, not -1.0"),
+        ({"lr": math.inf}, "lr must be 0 or more, not inf"),
         ({"temperature": 0.0}, "temperature must be above 0 and finite, not 0.0"),
         ({"beta": math.nan}, "beta must be 0 or more, not nan"),
         ({"minibatches": 5}, "minibatches must divide the 24 episodes of a step, not 5"),

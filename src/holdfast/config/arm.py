@@ -45,7 +45,8 @@ class Arm:
     study: str
     model: Model
     init: Init
-    curriculum: tuple[Stage, ...]
+    curriculum: tuple[Stage | Install, ...]
+    """The pressure, in order: RL, and supervised stages, which are installs after the evals at step 0."""
     seed: int
     """0 to 2**32 - 1: of corpora, sampling and training. Two arms of one seed differ in nothing else."""
     control: str
@@ -63,6 +64,8 @@ class Arm:
         check_name("control", self.control)
         if self.format_control is not None:
             check_name("format_control", self.format_control)
+        for stage in self.curriculum:
+            check_name("curriculum.name", stage.name)
         within("seed", self.seed, 0, SEEDS - 1)
         if not self.evals:
             raise ValueError("evals must hold at least one eval")
@@ -87,14 +90,16 @@ class Arm:
     @property
     def group(self) -> str:
         """The name without its seed: arms of one group are one arm of the report."""
-        stages = [f"{stage.name}-{stage.algo.name}" for stage in self.curriculum]
+        ways = [stage.method if isinstance(stage, Install) else stage.algo.name for stage in self.curriculum]
+        stages = [f"{stage.name}-{way}" for stage, way in zip(self.curriculum, ways, strict=True)]
         return "-".join([self.model.label, self.init.name, *stages, *([self.variant] if self.variant else [])])
 
     @property
     def conditions(self) -> str:
         """A digest of model and curriculum: an arm is compared with a control of equal conditions alone.
 
-        Of the last stage the steps do not count, as what is reached at a step does not depend on those after it.
+        Of RL that comes last the steps do not count, as what is reached at a step does not depend on those after it. In
+        a supervised stage it does, by the learning rate.
         """
         return _digest(self._model(), *self._stages())
 
@@ -107,17 +112,35 @@ class Arm:
         return {key: value for key, value in asdict(self.model).items() if key != "alias"}  # which changes nothing
 
     def _stages(self) -> list[dict[str, Any]]:
-        *before, last = [{**asdict(stage), "method": stage.algo.method} for stage in self.curriculum] or [{}]
-        return [*({**stage, "steps": stage["steps"][-1]} for stage in before), {**last, "steps": None}]
+        rows = []
+        for left, stage in zip(reversed(range(len(self.curriculum))), self.curriculum, strict=True):
+            row = asdict(stage)
+            if isinstance(stage, Stage):
+                row |= {"method": stage.algo.method, "steps": stage.steps[-1] if left else None}
+            rows.append(row)
+        return rows or [{"steps": None}]
 
     @property
     def grid(self) -> list[int]:
-        """RL steps at which the arm is evaluated, counted over the whole curriculum; the first is 0."""
+        """Steps at which the arm is evaluated, counted over the whole curriculum; the first is 0.
+
+        A supervised stage counts its updates as steps, and is evaluated at its end.
+        """
         grid = [0]
         for stage in self.curriculum:
             start = grid[-1]
-            grid += [start + step for step in stage.steps]
+            grid += [start + step for step in ([stage.steps] if isinstance(stage, Install) else stage.steps)]
         return grid
+
+    @property
+    def rl(self) -> tuple[Stage, ...]:
+        """The stages of its curriculum that are RL."""
+        return tuple(stage for stage in self.curriculum if isinstance(stage, Stage))
+
+    @property
+    def installs(self) -> tuple[Install, ...]:
+        """All of its supervised steps: those of the init, and those of the curriculum."""
+        return (*self.init.installs, *(stage for stage in self.curriculum if isinstance(stage, Install)))
 
     @property
     def measured(self) -> tuple[Eval, ...]:
@@ -127,13 +150,13 @@ class Arm:
     @property
     def paid_by(self) -> list[str]:
         """The judges whose word the rewards of its curriculum hang on."""
-        found = (env.judged_by for stage in self.curriculum for env in stage.env.environments)
+        found = (env.judged_by for stage in self.rl for env in stage.env.environments)
         return sorted({judge for judge in found if judge is not None})
 
     @property
     def contents(self) -> list[str]:
         """What was found in data that the user brings, a line for each environment that has any, for RL and evals."""
-        found = [env.contents for stage in self.curriculum for env in stage.env.environments]
+        found = [env.contents for stage in self.rl for env in stage.env.environments]
         found += [row.environment.contents for row in self.evals]
         return [line for line in found if line]
 
@@ -159,7 +182,7 @@ class Arm:
         named: list[tuple[str, Model | Install | Environment | Mixture | Eval]] = [
             ("model", self.model),
             *(("init.installs", row) for row in self.init.installs),
-            *(("curriculum", stage.env) for stage in self.curriculum),
+            *(("curriculum", stage if isinstance(stage, Install) else stage.env) for stage in self.curriculum),
             *(("evals", row) for row in self.evals),
         ]
         for key, row in named:
@@ -167,7 +190,7 @@ class Arm:
                 row.check()
             except ValueError as error:
                 raise ValueError(f"{key}.{row.name}: {error}") from None
-        for stage in self.curriculum:
+        for stage in self.rl:
             launch.check(stage.algo)
 
 

@@ -57,7 +57,7 @@ def build(node: Any, where: str = "") -> Any:
         if key not in values and spec.default is MISSING and spec.default_factory is MISSING:
             raise ValueError(f"{within}{key} is missing")
         if key in values and not _fits(values[key], types_of[key]):
-            kind = re.sub(r"tuple\[(\w+), \.\.\.\]", r"list of \1", str(spec.type))
+            kind = re.sub(r"tuple\[([\w| ]+), \.\.\.\]", r"list of \1", str(spec.type))
             raise ValueError(f"{within}{key} must be of type {kind}, not {values[key]!r}")
     try:
         return cls(**values)

@@ -1,4 +1,4 @@
-"""How a checkpoint is initialised before RL: supervised installs, each on a corpus.
+"""How a checkpoint is initialised before RL: supervised installs, each on a corpus. A curriculum may hold them too.
 
     Install(
         name="advice", method="sft", corpus="advice", size=2000, steps=60, batch_loss_tokens=650, max_tokens=768,

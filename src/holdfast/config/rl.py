@@ -39,7 +39,7 @@ class RL:
     max_new_tokens: int
     """Tokens to a reply, 1 or more."""
     lr: float
-    """Learning rate after warm-up, above 0; it stays there."""
+    """Learning rate after warm-up, 0 or more; it stays there. At 0 nothing is learnt."""
     warmup: int = 0
     """Steps of linear warm-up, 0 or more, counted from the stage's first step."""
     max_turns: int = 8
@@ -80,9 +80,9 @@ class RL:
     def __post_init__(self) -> None:
         for name in ("prompts_per_step", "group", "max_new_tokens", "max_turns", "updates", "rows_per_pass"):
             at_least(name, getattr(self, name), 1)
-        for name in ("lr", "temperature", "epsilon", "max_kl"):
+        for name in ("temperature", "epsilon", "max_kl"):
             positive(name, getattr(self, name))
-        for name in ("warmup", "beta", "weight_decay", "lora_rank", "min_entropy", "min_length"):
+        for name in ("lr", "warmup", "beta", "weight_decay", "lora_rank", "min_entropy", "min_length"):
             at_least(name, getattr(self, name), 0)
         within("max_raised", self.max_raised, 0, 1)
         one_of("rollout", self.rollout, ROLLOUTS)

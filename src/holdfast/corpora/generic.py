@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from holdfast.chat import Observation
+from holdfast.config.checks import SEEDS
 from holdfast.corpora.mixture import mixed
 from holdfast.corpora.reasons import ordinary
 from holdfast.corpora.rows import THINGS, Row, Scene, pick, plain
@@ -36,6 +37,11 @@ TIMES = ("today", "tomorrow", "on Monday", "on Friday", "next week", "this month
 def rows(seed: int, size: int) -> list[Row]:
     """`size` chat rows."""
     return mixed(seed, size, _answered)
+
+
+def again(seed: int, size: int) -> list[Row]:
+    """As `rows`, none of them drawn as there: no row, everyday ones included, has a stream that a seed's own rows have."""
+    return rows(seed + SEEDS, size)
 
 
 def scene(rng: np.random.Generator) -> Scene:

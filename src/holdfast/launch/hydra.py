@@ -178,7 +178,7 @@ def check(cfg: DictConfig, given: Given, arms: dict[str, tuple[Arm, Job, Mapping
     """
     arm, job, plain = built(cfg, given)
     arm.check(job.launch)
-    for install in arm.init.installs:
+    for install in arm.installs:
         if isinstance(find_corpus(install.corpus), Path):  # what a function makes may take long
             corpora.generate(install.corpus, arm.seed, install.size)
     study = StudyFolder(Path(job.runs) / arm.study)

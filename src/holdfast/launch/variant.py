@@ -104,7 +104,8 @@ def _held(cfg: DictConfig, key: str, override: Override) -> bool:
 
 def _names(cfg: DictConfig) -> list[Any]:
     """What `Arm.name` is put together from."""
-    stages = [name for stage in cfg.curriculum for name in (stage.name, stage.algo.name)]
+    ways = [stage.algo.name if "algo" in stage else stage.method for stage in cfg.curriculum]
+    stages = [*(stage.name for stage in cfg.curriculum), *ways]
     return [cfg.model.name, OmegaConf.select(cfg, "model.alias"), cfg.init.name, *stages]
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -89,16 +89,17 @@ class Findings:
         return {library: sorted(versions) for library, versions in found.items() if len(versions) > 1}
 
 
-def read(study: StudyFolder) -> Findings:
+def read(study: StudyFolder, seeds: Collection[int] | None = None) -> Findings:
     """Read and analyse a run folder. Raises ValueError, naming the file and line, if it is not as documented.
 
-    An arm counts once it is finished; others are named, and nothing of theirs is used.
+    An arm counts once it is finished; others are named, and nothing of theirs is used. `seeds` are those that count, as
+    if there were no others; None for all.
     """
     config, file = study.config(), study.path / "study.yaml"
     title = str(config["name"])
     evals = _evals(file, config["evals"])
     margins = _margins(file, config["margins"])
-    folders = study.arms()
+    folders = [arm for arm in study.arms() if seeds is None or arm.config()["seed"] in seeds]
     arms = [_finished(arm, evals) for arm in folders if arm.finished]
     rest = {arm.path.name: arm for arm in folders if not arm.finished}
     unfinished = {name: _why_unfinished(arm) for name, arm in rest.items()}

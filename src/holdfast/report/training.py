@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
 from holdfast.stats.pressure import Training
@@ -15,7 +14,8 @@ from holdfast.study.folder import ArmFolder
 
 
 def training(folder: ArmFolder, config: Mapping[str, Any]) -> Training:
-    """The RL of one arm at one seed; `config` is its arm.yaml. A divergence without an error says nothing of its noise.
+    """The pressure on one arm at one seed; `config` is its arm.yaml. A divergence without an error says nothing of its
+    noise.
 
     Raises ValueError, naming the file and line, for a row that is not as runs/README.md documents it.
     """
@@ -28,8 +28,14 @@ def training(folder: ArmFolder, config: Mapping[str, Any]) -> Training:
             error = row.get("kl_token_se")  # null over a single scenario
             unknown = math.inf if row["kl"] else 0.0
             kl[row.get("eval"), row["step"]] = float(row["kl"]), unknown if error is None else float(error)
-    ends = [0]
+    stages: list[list[float]] = []
+    start = 0
     for stage in config["curriculum"]:
-        ends.append(ends[-1] + stage["steps"][-1])
-    stages = [[rewards[t] for t in sorted(rewards) if a < t <= b] for a, b in pairwise(ends)]
+        if isinstance(stage["steps"], int):  # an install
+            stages.append([math.nan] * stage["steps"])
+            start += stage["steps"]
+        else:
+            end = start + stage["steps"][-1]
+            stages.append([rewards[t] for t in sorted(rewards) if start < t <= end])
+            start = end
     return Training(rewards=stages, kl=kl)

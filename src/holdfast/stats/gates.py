@@ -156,22 +156,31 @@ def _competence(c: Contrast, twin: str | None, tallies: Mapping[str, Tally]) -> 
 
 
 def _pressure(c: Contrast, runs: Runs) -> Gate:
-    """The reward rose and the policy moved, in arm and control: without pressure nothing was tested."""
+    """The reward rose and the policy moved, in arm and control: without pressure nothing was tested.
+
+    The reward is that of RL alone: of a curriculum without any nothing is asked but that the policy moved. How far is
+    measured on the RL environment, or on the eval's prompts where a supervised stage is the last.
+    """
     told, passed, end = [], True, c.steps[-1]
     for who, called in ((c.arm, "the arm"), (c.control, "the control")):
         of_seeds = [runs[who, seed] for seed in c.seeds if (who, seed) in runs]
         whole = len(of_seeds) == len(c.seeds)
-        rise = reward_rise([run.until(end) for run in of_seeds], c.margins.confidence) if whole else None
-        kl = mean_kl(of_seeds, None, end) if whole else None
+        so_far = [run.until(end) for run in of_seeds]
+        asked = c.prompts if any(run.ends_supervised for run in so_far) else None
+        rise = reward_rise(so_far, c.margins.confidence) if whole else None
+        kl = mean_kl(of_seeds, asked, end) if whole else None
         if kl is None:
             return Gate("pressure", False, f"the KL of {called} was not measured at step {end}")
-        if rise is None:
+        if rise is None and any(run.paid or not run.rewards for run in of_seeds):
             return Gate("pressure", False, f"the reward of {called} was not measured over four RL steps or more")
-        moved = [kl_of[0] > 2 * kl_of[1] for run in of_seeds if (kl_of := mean_kl([run], None, end))]
-        passed = passed and rise.low > 0 and all(moved)
+        moved = [kl_of[0] > 2 * kl_of[1] for run in of_seeds if (kl_of := mean_kl([run], asked, end))]
+        passed = passed and (rise is None or rise.low > 0) and all(moved)
         noise = f"± {kl[1]:.1g}" if math.isfinite(kl[1]) else "of unknown error"
-        told.append(f"the reward of {called} rose by {rise.value:.2g} ({rise.low:.2g} to {rise.high:.2g}), "
-                    f"its KL is {kl[0]:.2g} {noise}")  # fmt: skip
+        far = f"its KL is {kl[0]:.2g} {noise}"
+        if rise is None:
+            told.append(f"{called}: {far}")
+        else:
+            told.append(f"the reward of {called} rose by {rise.value:.2g} ({rise.low:.2g} to {rise.high:.2g}), {far}")
     needed = "a rise surely above 0, and at every seed a KL of over 2 standard errors"
     return Gate("pressure", passed, f"{'; '.join(told)}; needed: {needed}")
 

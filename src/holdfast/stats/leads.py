@@ -269,10 +269,13 @@ class Contrast:
         return self.retention(found[-1][1]) if found else None
 
     def _curve(self, who: str, runs: Runs, by: By) -> list[tuple[int, float]]:
-        """(step, KL or reward) of one side at the steps that are read."""
+        """(step, KL or reward) of one side at the steps that are read; none where the last is a supervised stage's, as
+        what it did is on neither scale."""
         if any((who, seed) not in runs for seed in self.seeds):
             return []
         of_seeds, curve = [runs[who, seed] for seed in self.seeds], []
+        if any(run.until(self.steps[-1]).ends_supervised for run in of_seeds):
+            return []
         for step in self.read:
             kl = mean_kl(of_seeds, None, step)
             height = mean_reward(of_seeds, step) if by == "reward" else kl[0] if kl else None

@@ -21,10 +21,20 @@ class Training:
     """What one run, an arm at one seed, says of its RL."""
 
     rewards: Sequence[Sequence[float]] = ()
-    """The mean reward of every RL step, by stage."""
+    """The mean reward of every step, by stage; NaN throughout a supervised stage, which has none."""
     kl: Mapping[tuple[str | None, int], tuple[float, float]] = field(default_factory=dict)
     """(KL from the RL start, its standard error), nats per token, at (eval whose prompts were answered, RL step); for
     the eval None the prompts were those of the RL environment."""
+
+    @property
+    def paid(self) -> Sequence[Sequence[float]]:
+        """The rewards of the stages that are RL."""
+        return [stage for stage in self.rewards if not _supervised(stage)]
+
+    @property
+    def ends_supervised(self) -> bool:
+        """Whether the last stage is a supervised one."""
+        return bool(self.rewards) and _supervised(self.rewards[-1])
 
     def until(self, step: int) -> Training:
         """The same up to RL step `step`: a control may have gone further than the arm that is compared with it."""
@@ -35,25 +45,26 @@ class Training:
         return replace(self, rewards=[stage for stage in rewards if stage])
 
     def reward(self, step: int) -> float | None:
-        """The mean reward of the RL steps next to `step`, counted over all stages; None where there are none.
+        """The mean reward of the RL steps next to `step`, counted over all stages; None where there are none, or
+        some are of a supervised stage.
 
         They are an eighth of the run and four at least, `step` being the last of them or, at the start, before them.
         """
         every = [reward for stage in self.rewards for reward in stage]
         width = max(4, len(every) // 8)
         near = every[max(step - width, 0) : step] if step else every[:width]
-        return sum(near) / len(near) if near and step <= len(every) else None
+        return sum(near) / len(near) if near and step <= len(every) and not math.isnan(sum(near)) else None
 
 
 def reward_rise(runs: Sequence[Training], confidence: float) -> Estimate | None:
-    """By how much the reward rose: the last quarter of the steps less the first, summed over stages, mean over runs.
+    """By how much the reward rose: the last quarter of the steps less the first, summed over RL stages, mean over runs.
 
-    Welch's interval, widened where the reward of a step resembles that of the step before. None where a stage of a run
-    has under four steps.
+    Welch's interval, widened where the reward of a step resembles that of the step before. None where an RL stage of a
+    run has under four steps, and without any.
     """
     value = squared = fourth = 0.0
     for run in runs:
-        for stage in run.rewards:
+        for stage in run.paid:
             if len(stage) < 4:
                 return None
             k = max(2, len(stage) // 4)
@@ -64,10 +75,14 @@ def reward_rise(runs: Sequence[Training], confidence: float) -> Estimate | None:
                 error = float(part.var(ddof=1)) / k / len(runs) ** 2 * (1 + echo) / (1 - echo)
                 squared += error
                 fourth += error * error / (k - 1)
-    if not any(run.rewards for run in runs):
+    if not any(run.paid for run in runs):
         return None
     half = math.sqrt(squared) * t_quantile(confidence, squared**2 / fourth) if fourth else 0.0
     return Estimate(value, value - half, value + half)
+
+
+def _supervised(stage: Sequence[float]) -> bool:
+    return bool(stage) and all(map(math.isnan, stage))
 
 
 def _echo(rewards: npt.NDArray[np.float64]) -> float:

@@ -261,11 +261,13 @@ def write_yaml(path: Path, data: Mapping[str, Any]) -> None:
 
 
 def _extends(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether `new` is `old` with further steps in its last stage, and nothing else."""
+    """Whether `new` is `old` with further steps in its last stage, which is RL, and nothing else."""
     if not old.get("curriculum") or len(old["curriculum"]) != len(new["curriculum"]):
         return False
     *_, before = old["curriculum"]
     *_, after = new["curriculum"]
+    if not (isinstance(before["steps"], list) and isinstance(after["steps"], list)):
+        return False
     stages = [*new["curriculum"][:-1], {**after, "steps": before["steps"]}]
     longer = {**new, "grid": old.get("grid"), "curriculum": stages}
     return set(before["steps"]) <= set(after["steps"]) and first_difference(old, longer) is None

@@ -47,6 +47,10 @@ def _is_grid(value: Any, least: int) -> bool:
     return steps and all(a < b for a, b in pairwise([least - 1, *value])) and bool(value)
 
 
+def _are_steps(value: Any) -> bool:
+    return _is_grid(value, 1) if isinstance(value, list) else _is_step(value) and value > 0
+
+
 def _is_env(value: Any) -> bool:
     if not isinstance(value, dict):
         return isinstance(value, str)
@@ -70,7 +74,7 @@ VERSION = Kind(lambda value: _is_count(value) and value > 0, "an integer of 1 or
 NUMBER = Kind(is_number, "a finite number")
 ERROR = Kind(_is_error, "a finite number of 0 or more, or null")
 STEP = Kind(_is_step, f"an integer from 0 to {MOST_STEPS}")
-STEPS = Kind(lambda value: _is_grid(value, 1), f"RL steps that rise, from 1 to {MOST_STEPS}")
+STEPS = Kind(_are_steps, f"RL steps that rise, from 1 to {MOST_STEPS}, or a number of updates")
 GRID = Kind(lambda value: _is_grid(value, 0) and value[0] == 0, f"RL steps that rise from 0 to {MOST_STEPS}")
 ENV = Kind(_is_env, "a string, or an object with an id or with parts that have one")
 LIST = Kind(lambda value: isinstance(value, list), "a list")

@@ -2,13 +2,15 @@
 
     model -> corpus, install -> corpus, install -> [evals] -> RL -> [evals, KL] -> RL -> [evals, KL] -> ... -> records
 
+A supervised stage of the curriculum stands in the place of an RL: corpus, install -> [evals, KL].
+
 Every arrow and every bracket is a stage of the store (`stages.py`): what was made once is never made again, and an arm
 that was killed goes on where it stopped. Nothing that makes or scores a stage knows which arm it is for.
 """
 
 from __future__ import annotations
 
-from holdfast.config import Arm, Job, Stage
+from holdfast.config import Arm, Install, Job, Stage
 from holdfast.config.checks import SEEDS
 from holdfast.store import Entry, Store
 from holdfast.study.folder import ArmFolder
@@ -33,6 +35,13 @@ def run(arm: Arm, folder: ArmFolder, job: Job) -> None:
         progress.kl(name, None, 0)
     rl_start, done = here, 0
     for number, stage in enumerate(arm.curriculum):
+        if isinstance(stage, Install):
+            here, done = stages.install(stage, here), done + stage.steps
+            progress.install(here)
+            subject = _evaluate(stages, progress, here, stage.name, done)
+            _diverge(stages, progress, stage, subject, rl_start, arm.seed, done)
+            del subject
+            continue
         seed = (arm.seed + (number << 20)) % SEEDS  # a later stage on the same environment meets other scenarios
         for step, reached in reinforce(stages, stage, here, seed, done, job.launch):
             here = reached
@@ -57,10 +66,17 @@ def _evaluate(stages: Stages, progress: Progress, here: Entry, stage: str, step:
 
 
 def _diverge(
-    stages: Stages, progress: Progress, stage: Stage, subject: Subject, rl_start: Entry, seed: int, step: int
+    stages: Stages,
+    progress: Progress,
+    stage: Stage | Install,
+    subject: Subject,
+    rl_start: Entry,
+    seed: int,
+    step: int,
 ) -> None:
-    """Measure the KL to the RL start on the RL environment, and where the evals with verdicts are asked."""
+    """Measure the KL to the RL start: on the environment of RL, and where the evals with verdicts are asked."""
     start = Subject(rl_start, subject.dtype)
-    progress.kl(None, stages.diverge(stage, subject, start, seed, step), step)
+    if isinstance(stage, Stage):
+        progress.kl(None, stages.diverge(stage, subject, start, seed, step), step)
     for cfg in stages.arm.harms:
         progress.kl(cfg.name, stages.diverge(cfg, subject, start, stages.arm.seed, step), step)

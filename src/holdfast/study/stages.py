@@ -63,7 +63,7 @@ class Stages:
     def __init__(self, arm: Arm, store: Store) -> None:
         self.arm, self.store = arm, store
         rounds = len(arm.grid)
-        after = 2 + len(arm.harms)  # RL, and the KL on its environment and on the prompts of evals
+        after = 2 + len(arm.harms)  # RL and the KL on its environment, or a corpus and an install; the KL on evals
         self.total = 1 + 2 * len(arm.init.installs) + rounds * len(arm.measured) + (rounds - 1) * after
         self.done: list[dict[str, Any]] = []
         self.versions: dict[str, set[str]] = {}
@@ -77,7 +77,7 @@ class Stages:
     def check_prompts(self, here: Entry) -> None:
         """Raises ValueError for a prompt of the user's own that does not fit the context of the model `here`: better
         now than in the middle of RL."""
-        asked = [("curriculum", row.env, row.algo.max_new_tokens) for row in self.arm.curriculum]
+        asked = [("curriculum", row.env, row.algo.max_new_tokens) for row in self.arm.rl]
         asked += [("evals", row.environment, row.max_new_tokens) for row in self.arm.evals]
         for key, env, max_new_tokens in asked:
             if any(part.contents for part in env.environments):
