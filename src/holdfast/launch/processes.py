@@ -30,6 +30,8 @@ from holdfast.study.folder import ArmFolder, StudyFolder
 
 MOST = 4
 """Arms at a time where nobody says how many: more would ask for more memory than a laptop has to spare."""
+WAIT = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""How threads of OpenMP wait for each other: asleep. Ones that spin hold a core that the one they wait for may need."""
 LOOK = 0.2
 """Seconds between two looks whether an arm has ended."""
 
@@ -95,13 +97,15 @@ def alone(planned: Planned) -> tuple[ArmFolder, int]:
 
 def environment(planned: Planned, count: int) -> dict[str, str]:
     """The variables of an arm's process where `count` run at a time: as many threads as were asked for, or its share of
-    the cores, and libraries that keep to themselves. What the user's own environment says wins, but for threads that
-    `launch.threads` asks for.
+    the cores; threads that sleep while they wait; and libraries that keep to themselves.
+
+    What the user's own environment says wins, but for threads that `launch.threads` asks for.
     """
     threads = planned.job.launch.threads
     each = str(threads or max(1, cores() // count))
     asked = {"OMP_NUM_THREADS": each, "MKL_NUM_THREADS": each}
     quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
+    quiet |= WAIT
     own = planned.environment
     return {**quiet, **asked, **own} if threads is None else {**quiet, **own, **asked}
 
