@@ -97,6 +97,7 @@ def test_a_wrong_command_line_is_told_in_one_line(
         (["seed=-1"], ["seed", "-1", "0 to 4294967295"]),
         (["launch.threads=0"], ["launch", "threads", "0", "1 or more"]),
         (["launch.processes=0"], ["launch", "processes", "0", "1 or more"]),
+        (["launch.workers=0"], ["launch", "workers", "0", "1 or more"]),
         (["launch.accelerate=gone.yaml"], ["gone.yaml"]),
         (["launch.save_every=0"], ["save_every", "0", "1 or more"]),
         (["report_to=[tensorbord]"], ["report_to", "'tensorbord'", "tensorboard, trackio, wandb"]),

@@ -191,6 +191,15 @@ def test_the_trial_is_without_autocast_and_special_tokens_are_no_part_of_it(monk
     assert path_of(model) is found
 
 
+def test_checkpoints_of_one_architecture_are_tried_once_wherever_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "_FOUND", {})
+    model = made("llama")
+    for place in ("runs/store/objects/install-1", "runs/store/objects/grpo-2"):
+        model.config._name_or_path = place
+        path_of(model)
+    assert len(paths._FOUND) == 1
+
+
 def test_a_trial_for_which_there_is_no_memory_says_so_and_chooses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def none_left(*_: Any, **__: Any) -> Tensor:
         raise torch.OutOfMemoryError("out of memory")

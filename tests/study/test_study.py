@@ -55,7 +55,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def output(runs: Path) -> str:
-    return holdfast("run", "+study=quickstart", *MODEL, *SMALL, f"runs={runs}", "name=small", "init=generic,advice")
+    where = [f"runs={runs}", "name=small", "launch.workers=1"]
+    return holdfast("run", "+study=quickstart", *MODEL, *SMALL, *where, "init=generic,advice")
 
 
 @pytest.fixture(scope="module")

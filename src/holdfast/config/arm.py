@@ -85,14 +85,19 @@ class Arm:
     @property
     def name(self) -> str:
         """Such as "pocket-advice-chat-grpo-s0": says everything that arms of one study may differ in."""
-        return f"{self.group}-s{self.seed}"
+        return "-".join(filter(None, self.parts))
 
     @property
     def group(self) -> str:
         """The name without its seed: arms of one group are one arm of the report."""
+        return "-".join(filter(None, self.parts[:-1]))
+
+    @property
+    def parts(self) -> tuple[str, str, str, str, str]:
+        """What the name is put together from: model, init, stages, variant and seed. The third and fourth may be ""."""
         ways = [stage.method if isinstance(stage, Install) else stage.algo.name for stage in self.curriculum]
-        stages = [f"{stage.name}-{way}" for stage, way in zip(self.curriculum, ways, strict=True)]
-        return "-".join([self.model.label, self.init.name, *stages, *([self.variant] if self.variant else [])])
+        stages = "-".join(f"{stage.name}-{way}" for stage, way in zip(self.curriculum, ways, strict=True))
+        return self.model.label, self.init.name, stages, self.variant, f"s{self.seed}"
 
     @property
     def conditions(self) -> str:

@@ -22,10 +22,13 @@ TRACKERS = ("tensorboard", "trackio", "wandb")
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """The processes of an arm: nothing that its results should depend on, but for the rounding of sums."""
+    """The processes of arms: nothing that its results should depend on, but for the rounding of sums."""
 
     threads: int | None = None
-    """Of the CPU, over all processes: 1 or more; None for every core this process may use."""
+    """Of the CPU, to an arm, over all its processes: 1 or more; None for its share of the cores this one may use."""
+    workers: int | None = None
+    """Arms of a sweep that run at a time, 1 or more. None for as many as there are cores for, 4 at most, where every
+    model is the embedded one and an arm is one process; else for 1: arms of any other would share a GPU or memory."""
     processes: int = 1
     """That share the RL, 1 or more: one to a GPU."""
     save_every: int = 10
@@ -35,7 +38,9 @@ class Launch:
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads must be 1 or more, or null for all, not {self.threads}")
+            raise ValueError(f"threads must be 1 or more, or null for a share, not {self.threads}")
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers must be 1 or more, or null for what suits the model, not {self.workers}")
         at_least("processes", self.processes, 1)
         at_least("save_every", self.save_every, 1)
         if self._told and self.processes > 1:

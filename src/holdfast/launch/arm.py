@@ -17,20 +17,26 @@ from holdfast.study.folder import ArmFolder
 from holdfast.study.progress import log_to
 from holdfast.study.run import run
 from holdfast.train.limits import Collapse
+from holdfast.train.ranks import follow
 
 COLLAPSED = 3
 """Exit status of an arm that ended in `Collapse`: it said why, and other arms are none the worse for it."""
+FOLLOW = "follow"
+"""The argument of an arm that ends when whoever started it does."""
 log = logging.getLogger("holdfast.arm")
 
 
 def main() -> int:
-    """Run the arm whose folder is the first argument; the second, if there is one, is a `Job` in JSON.
+    """Run the arm whose folder is the first argument; the second, if there is one, is a `Job` in JSON. With a
+    third, `FOLLOW`, it ends when its standard input does.
 
     A mistake of the user's ends in one line and exit status 2, as an arm does that another process is running; a policy
     that collapsed in one line and `COLLAPSED`, as does an environment that keeps raising.
     """
     folder = ArmFolder(Path(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the store is safe at any moment, so Ctrl-C needs no ceremony
+    if FOLLOW in sys.argv[3:]:
+        follow()
     try:
         with folder.locked():
             log_to(folder.log)

@@ -1,4 +1,4 @@
-"""From Hydra overrides to running arms: each job of a sweep checks its config and gives the arm a process of its own.
+"""From Hydra overrides to running arms: each job of a sweep is checked, then planned, and run by `processes`.
 
     launch(["init=generic,advice", "seed=0,1"], multirun=True)   ->   Launched(runs=[Path("runs/study")], failed=[])
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -25,10 +24,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from holdfast import corpora
-from holdfast.config import SCHEMA, Arm, Job, Launch, build, conf_dir, find_corpus, first_difference, unbuild
+from holdfast.config import SCHEMA, Arm, Job, build, conf_dir, find_corpus, first_difference
 from holdfast.errors import one_line
-from holdfast.launch.arm import COLLAPSED
 from holdfast.launch.power import power_line
+from holdfast.launch.processes import Planned, alone, run
 from holdfast.launch.variant import Given, swept, variant
 from holdfast.study.folder import ArmFolder, StudyFolder
 
@@ -51,7 +50,7 @@ class Launched:
 def launch(
     *commands: Sequence[str], multirun: bool = False, config_dir: str | None = None, show: str | None = None
 ) -> Launched:
-    """Run arms by Hydra's overrides: those of every command, one after the other, once all of them are checked.
+    """Run arms by Hydra's overrides: those of every command, in order, once all of them are checked.
 
     Raises ValueError, in one line, for what Hydra cannot make sense of.
 
@@ -80,15 +79,20 @@ def launch(
             print(line, flush=True)
         if told := power_line([arm for arm, *_ in arms.values()]):
             print(told, flush=True)
+    planned: dict[str, Planned] = {}
     with tempfile.TemporaryDirectory(prefix="holdfast-") as scratch:
         journal = Path(scratch) / "jobs"  # a file, as joblib's jobs are in other processes
 
         def job(cfg: DictConfig, given: Given) -> None:
             if adaptive:
-                alone: dict[str, tuple[Arm, Job, Mapping[str, Any]]] = {}
-                or_end(lambda: check(cfg, given, alone))
-                or_end(lambda: check_controls(alone.values(), inits))
-            folder, status = _run_arm(cfg, given)
+                single: dict[str, tuple[Arm, Job, Mapping[str, Any]]] = {}
+                or_end(lambda: check(cfg, given, single))
+                or_end(lambda: check_controls(single.values(), inits))
+            one = or_end(lambda: Planned(*built(cfg, given)))
+            if _left_to_us():
+                planned.setdefault(str(one.folder.path), one)
+                return
+            folder, status = or_end(lambda: _at_hydras_bidding(one))
             with journal.open("a", encoding="utf-8") as file:
                 file.write(json.dumps([str(folder.path), status]) + "\n")
 
@@ -96,10 +100,12 @@ def launch(
             composed(sweep, job)
         lines = journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []
     ended = {Path(folder): status for folder, status in map(json.loads, lines)}
-    return Launched(
-        runs=list(dict.fromkeys(ArmFolder(folder).study.path for folder in ended)),
-        failed=[folder.name for folder, status in ended.items() if status],
-    )
+    ended |= {folder.path: status for folder, status in or_end(lambda: run(list(planned.values())))}
+    failed = [folder.name for folder, status in ended.items() if status]
+    if failed and len(ended) > 1:
+        told = f"{len(failed)} of {len(ended)} arms did not come to their end: {', '.join(failed)}"
+        print(f"holdfast: error: {told}", file=sys.stderr)
+    return Launched(runs=list(dict.fromkeys(ArmFolder(folder).study.path for folder in ended)), failed=failed)
 
 
 def composed(words: Sequence[str], job: Callable[[DictConfig, Given], None]) -> None:
@@ -148,17 +154,20 @@ def expanded(word: str, folders: Sequence[Path]) -> str:
     return f"{override.get_key_element()}={','.join(written)}"
 
 
-def _run_arm(cfg: DictConfig, given: Given) -> tuple[ArmFolder, int]:
-    """Write the config of one arm to its folder, and run it. Returns the folder and the exit status."""
-    folder, job = or_end(lambda: write_arm(cfg, given))
-    command = [sys.executable, "-m", "holdfast.launch.arm", str(folder.path), json.dumps(unbuild(job))]
-    done = subprocess.run(command, env=_environment(job.launch), check=False)
-    if done.returncode == 2:  # the process said why
-        raise SystemExit(2)
-    if done.returncode not in (0, COLLAPSED):
-        how = f"was killed by signal {-done.returncode}" if done.returncode < 0 else "crashed"
-        print(f"holdfast: error: {folder.path.name} {how}; see {folder.log}", file=sys.stderr)
-    return folder, done.returncode
+def _left_to_us() -> bool:
+    """Whether the job under way is one of a list that is known, which Hydra would go through one after the other."""
+    hydra = HydraConfig.get()
+    return hydra.launcher._target_.endswith(".BasicLauncher") and hydra.sweeper._target_.endswith(".BasicSweeper")
+
+
+def _at_hydras_bidding(planned: Planned) -> tuple[ArmFolder, int]:
+    """Run an arm now: its launcher says how many run at a time, or its sweeper waits for it."""
+    if (planned.job.launch.workers or 1) > 1:
+        choices = HydraConfig.get().runtime.choices
+        keys = ("hydra/launcher", "hydra/sweeper")
+        chosen = " and ".join(f"{key}={choices[key]}" for key in keys if choices[key] != "basic")
+        raise ValueError(f"launch.workers must be null or 1, not {planned.job.launch.workers}, with {chosen}")
+    return alone(planned)
 
 
 def or_end(do: Callable[[], T]) -> T:
@@ -227,28 +236,14 @@ def built(cfg: DictConfig, given: Given) -> tuple[Arm, Job, dict[str, Any]]:
 
 def write_arm(cfg: DictConfig, given: Given) -> tuple[ArmFolder, Job]:
     """Write study.yaml and arm.yaml of a config that was checked; returns the arm's folder and how to run it."""
-    arm, job, plain = built(cfg, given)
-    study = StudyFolder(Path(job.runs) / arm.study)
-    study.write_config(arm)
-    folder = study.arm(arm)
-    folder.write_config(arm, plain)
-    return folder, job
+    planned = Planned(*built(cfg, given))
+    return planned.write(), planned.job
 
 
 def _part(given: Mapping[str, Any], cls: type[Any]) -> dict[str, Any]:
     """What of a config makes a `cls`."""
     part = {field.name: given[field.name] for field in fields(cls) if field.name in given}
     return {"_target_": f"holdfast.config.{cls.__name__}", **part}
-
-
-def _environment(launch: Launch) -> dict[str, str]:
-    """The environment of an arm's process: as many threads as were asked for, and libraries that keep to themselves."""
-    threads = launch.threads
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    count = str(threads or cores or 1)
-    asked = {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
-    quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
-    return {**quiet, **asked, **os.environ} if threads is None else {**quiet, **os.environ, **asked}
 
 
 def _in_one_line(error: Exception) -> str:

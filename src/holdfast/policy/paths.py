@@ -53,11 +53,12 @@ def path_of(model: PreTrainedModel) -> Path:
     """The path of a model, tried once for each config, number type and device, and logged where it is not shared.
 
     It is tried without autocast, which rounds more than a difference that matters. Special tokens do not count, as
-    trainers set them.
+    trainers set them, and neither does where it was loaded from: an arm has many checkpoints of one architecture.
 
     Raises ValueError in one line for a model that decodes otherwise than it computes, whichever way.
     """
-    config = {name: value for name, value in model.config.to_dict().items() if not name.endswith(("token_id", "dtype"))}
+    apart = ("token_id", "dtype", "_name_or_path")  # that path is the checkpoint's own
+    config = {name: value for name, value in model.config.to_dict().items() if not name.endswith(apart)}
     key = (type(model).__name__, json.dumps(config, sort_keys=True, default=str), str(model.dtype), model.device.type)
     if key not in _FOUND:
         with torch.no_grad(), torch.autocast(model.device.type, enabled=False):

@@ -107,8 +107,8 @@ def _train(stage: Stage, start: Path, before: Path | None, first: int, last: int
     )
 
 
-def _follow() -> None:
-    """End this process when its arm does, however that ends: standard input comes to an end then."""
+def follow() -> None:
+    """End this process when the one that started it does, however that ends: standard input comes to an end then."""
 
     def watch() -> None:
         os.read(0, 1)
@@ -119,7 +119,7 @@ def _follow() -> None:
 
 def main() -> None:
     """What a rank does."""
-    _follow()
+    follow()
     folder = Path(sys.argv[1])
     job = build(json.loads((folder / "job.json").read_text(encoding="utf-8")))
     before, out = Path(job["before"]) if job["before"] else None, Path(job["out"])
