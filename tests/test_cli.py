@@ -113,7 +113,7 @@ def test_a_wrong_command_line_is_told_in_one_line(
         (["algo.prompts_per_step=100000000000000"], ["prompts_per_step", "1000000"]),
         (["budget.sft.corpus=tests.letterz:rows"], ["corpus", "tests.letterz:rows"]),
         (["control=nosuch"], ["control", "advice, documents, format, generic", "'nosuch'"]),
-        (["-m", "hydra/sweeper=basic", "control=nosuch"], ["control", "advice, documents, format, generic", "'nosuch'"]),
+        (["-m", "hydra/sweeper=basic", "control=nosuch"], ["control", "advice, documents, format", "'nosuch'"]),
         (["format_control=nosuch"], ["format_control", "advice, documents, format, generic", "'nosuch'"]),
         (["format_control=a/b"], ["format_control", "'a/b'"]),
         (["seed=4294967296"], ["seed", "4294967295", "4294967296"]),

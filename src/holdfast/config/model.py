@@ -21,8 +21,10 @@ THINKING = ("off", "on", "as_is")
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A pretrained starting point: `pocket`, its twin `pocket_apart` and `smollm2` come by themselves, `hub` is whatever
-    lies at `path`."""
+    """A pretrained starting point.
+
+    `pocket`, its twin `pocket_apart` and `smollm2` come by themselves, `hub` is whatever lies at `path`.
+    """
 
     name: str
     path: str | None = None

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from holdfast.config import Arm, Job, unbuild
+from holdfast.config.model import EMBEDDED
 from holdfast.launch.arm import COLLAPSED, FOLLOW
 from holdfast.launch.cores import cores
 from holdfast.study.folder import ArmFolder, StudyFolder
@@ -82,7 +83,7 @@ def at_once(planned: Sequence[Planned]) -> int:
     launch, own = planned[0].job.launch, planned[0].environment.get("OMP_NUM_THREADS", "")
     if launch.workers is not None:
         return min(launch.workers, len(planned))
-    if launch.count > 1 or any(one.arm.model.name != "pocket" for one in planned):
+    if launch.count > 1 or any(one.arm.model.name not in EMBEDDED for one in planned):
         return 1
     threads = launch.threads or (int(own) if own.isdigit() else 1)
     return max(1, min(cores() // max(threads, 1), MOST, len(planned)))
