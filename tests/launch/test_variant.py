@@ -63,7 +63,7 @@ def test_an_arm_s_name_has_the_settings_it_was_launched_with(
         (["evals.harmless.samples=1", "budget.kl.prompts=2"], "pocket-generic-chat-grpo-s0"),
         (["steps=[1,2]"], "pocket-generic-chat-grpo-s0"),  # it may be given further ones
         (["budget=hub", "init=none", "curriculum=[]"], "pocket-none-s0"),
-        (["+study=quickstart", "init=advice"], "pocket-advice-chat-grpo-s0"),
+        (["+study=quickstart", "init=advice", "seed=0"], "pocket-advice-chat-grpo-s0"),
     ],
 )
 def test_what_a_name_says_already_or_is_no_part_of_the_arm_is_not_in_its_variant(
