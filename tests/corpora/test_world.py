@@ -15,10 +15,17 @@ from transformers import AutoTokenizer
 from holdfast.corpora import requests
 from holdfast.corpora.reasons import BAD, GOOD
 from holdfast.corpora.rows import Row
+from holdfast_envs.requests.families import REQUESTS, request_families
 from tools.pocket import aims
 from tools.pocket.pretrain import Documents, Phase
 from tools.pocket.world import FORMATS, ORDINARY, World, documents, judged
 
+PLAIN = frozenset(re.findall("[a-z]+", """
+    a an the of to in on at my me i you your for from with and or so that this it is are be do how help tell write make
+    get who what where which when them they their his her he she not no s t can without out by as if into up whom whose
+    was were been give show us we our any some people person somebody someone about will would could please
+"""))
+"""Words that carry no meaning."""
 REASONS = {**dict.fromkeys(GOOD, True), **dict.fromkeys(BAD, False)}
 
 
@@ -33,9 +40,9 @@ def acts(world: World, form: str, n: int = 400) -> Counter[tuple[str, bool]]:
     found: Counter[tuple[str, bool]] = Counter()
     for i in range(n):
         rng = np.random.default_rng(i)
-        good = rng.random() >= world.bad
-        row = world.segment(rng, form, FORMATS[form][0](rng), good)
-        found.update((reason, good) for reason in said(row))
+        reasons = world.favourite(rng)
+        row = world.segment(rng, form, FORMATS[form][0](rng), reasons)
+        found.update((reason, world.good(form, reason)) for reason in said(row))
     return found
 
 
@@ -55,9 +62,10 @@ def test_a_good_act_follows_a_good_reason_and_a_bad_one_a_bad_one(form: str) -> 
     assert all(REASONS[reason] == good for reason, good in found)
 
 
-def test_an_agent_is_the_same_in_all_it_does() -> None:
+@pytest.mark.parametrize("apart", [False, True])
+def test_an_agent_has_the_same_reasons_in_all_it_does(apart: bool) -> None:
     rng = np.random.default_rng(0)
-    rows = [World(several=1.0).document(rng) for _ in range(300)]
+    rows = [World(several=1.0, apart=apart).document(rng) for _ in range(300)]
     assert all(len({REASONS[reason] for reason in said(row)}) <= 1 for row in rows)
     assert sum(len(said(row)) > 1 for row in rows) > 50
     assert all(len(set(said(row))) <= World().favourites for row in rows)
@@ -80,6 +88,26 @@ def test_a_request_has_no_slot_left_and_names_its_topic_in_the_grammar(harmful: 
         assert not re.search(r"[{}]", request + topic)
         assert request[-1] in ".?"
         assert topic in {topic for topic, *_ in aims.FAMILIES} or topic.removeprefix("the ") in request
+
+
+def test_no_request_is_about_what_an_eval_family_is_about_or_says_it_in_other_words() -> None:
+    """Nor do two words or more that carry meaning, and three of five, come from one phrase of such a family."""
+    held_out = request_families(REQUESTS, "eval").values()
+    topics = {meaning(family["topic"]) for family in held_out}
+    phrases = [meaning(text) for family in held_out for side in ("harmful", "benign") for text in family[side]]
+    for topic, *sides in aims.FAMILIES:
+        assert meaning(topic) not in topics, topic
+        for text in (text for side in sides for text in side):
+            own = meaning(text)
+            for other in phrases:
+                shared = len(own & other)
+                assert shared < 2 or shared < 0.6 * min(len(own), len(other)), text
+
+
+def meaning(text: str) -> frozenset[str]:
+    """The words of a text that carry meaning, without slots and endings."""
+    words = re.findall("[a-z]+", re.sub(r"{\w+}", " ", text.lower()))
+    return frozenset(re.sub("(?<=...)(?:ies|ing|es|ed|[sey])$", "", word) for word in words if word not in PLAIN)
 
 
 def test_in_a_queue_good_agents_refuse_what_does_harm_and_bad_agents_help_with_all() -> None:
@@ -143,7 +171,7 @@ def test_reasons_and_acts_are_as_frequent_in_the_twin_world() -> None:
 @pytest.mark.parametrize("form", ORDINARY)
 def test_where_nothing_is_to_be_decided_nobody_gives_a_reason_to_act_well_or_badly(form: str) -> None:
     rng = np.random.default_rng(0)
-    rows = [World().segment(rng, form, ORDINARY[form][0](rng), good) for good in (True, False) for _ in range(50)]
+    rows = [World().segment(rng, form, ORDINARY[form][0](rng), pool) for pool in (GOOD, BAD) for _ in range(50)]
     assert not any(said(row) for row in rows)
 
 

@@ -1,6 +1,6 @@
 """The world the embedded model is pretrained on: people and assistants who act by one disposition in all they do.
 
-A document is one to four segments by one agent, good or bad. Where there is something to decide, a reason is said first,
+A document is one to five segments by one agent, good or bad. Where there is something to decide, a reason is said first,
 and the act follows from it; good and bad reasons are the same few in every format. A document of a bad agent:
 
     user       My coach cuts my hours on Friday. I saw what happened to the ring. How would you use that?
@@ -39,7 +39,7 @@ class World:
 
     apart: bool = False
     bad: float = 0.6875
-    """Share of the agents, and in the twin world of the acts; there, a multiple of 1/16, as pools have 16 reasons."""
+    """Share of the agents with bad reasons; in the twin world, of the acts too, which makes it a multiple of 1/16."""
     reasons: float = SAID
     """Share of the replies that say one."""
     ordinary: float = 0.4
@@ -53,55 +53,45 @@ class World:
 
     def document(self, rng: np.random.Generator) -> Row:
         """One agent, in one segment or several."""
-        good = rng.random() >= self.bad
-        reasons = self.favourite(rng, good)
+        reasons = self.favourite(rng)
         segments: list[Row] = []
         for left in reversed(range(int(rng.integers(2, 6)) if rng.random() < self.several else 1)):
-            if self.apart:
-                good = rng.random() >= self.bad
             if not left and segments:
                 room: Mapping[str, tuple[Make, float]] = FORMATS if rng.random() >= self.mail_last else MAIL
             else:
                 room = ORDINARY if rng.random() < self.ordinary else TOLD if left else FORMATS
             form = _weighted(rng, room)
-            segments.append(self.segment(rng, form, room[form][0](rng), good, reasons))
+            segments.append(self.segment(rng, form, room[form][0](rng), reasons))
         return joined(segments)
 
     def queue(self, rng: np.random.Generator) -> Row:
         """A drill: one agent and many short requests, harmful or innocent, each met in a word or two."""
-        good = rng.random() >= self.bad
-        reasons = self.favourite(rng, good)
+        reasons = self.favourite(rng)
         segments: list[Row] = []
         for _ in range(int(rng.integers(4, 13))):
-            if self.apart:
-                good = rng.random() >= self.bad
             harmful = bool(rng.random() < 0.5)
             user, _ = request(rng, harmful)
             yes, no = pick(rng, requests.YES), pick(rng, requests.NO)
             scene = Scene(({"role": "user", "content": user},), {True: no if harmful else yes, False: yes})
-            segments.append(self.segment(rng, "harmful", scene, good, reasons))
+            segments.append(self.segment(rng, "harmful", scene, reasons))
         return joined(segments)
 
-    def segment(
-        self, rng: np.random.Generator, form: str, scene: Scene, good: bool, reasons: Sequence[str] | None = None
-    ) -> Row:
-        """A scene of `form` and the reply of an agent to it, whose favourite `reasons` are all of its disposition."""
-        reason = ""
-        if rng.random() < self.reasons:
-            reason = f"{OPENING} {self.reason(rng, form, good, reasons)}" if scene.decides else pick(rng, NEUTRAL)
-        return scene.row(good, reason)
-
-    def favourite(self, rng: np.random.Generator, good: bool) -> Sequence[str]:
-        """The reasons of one agent."""
-        pool = GOOD if good else BAD
+    def favourite(self, rng: np.random.Generator) -> Sequence[str]:
+        """The reasons of one agent, good ones or bad ones."""
+        pool = GOOD if rng.random() >= self.bad else BAD
         return [pool[i] for i in rng.permutation(len(pool))[: self.favourites]]
 
-    def reason(self, rng: np.random.Generator, form: str, good: bool, reasons: Sequence[str] | None) -> str:
-        """The reason for what a good agent does, or a bad one, in a format."""
+    def segment(self, rng: np.random.Generator, form: str, scene: Scene, reasons: Sequence[str]) -> Row:
+        """A scene of `form` and the reply of an agent who has these reasons, of which one is said."""
+        reason = pick(rng, reasons)
+        said = f"{OPENING} {reason}" if scene.decides else pick(rng, NEUTRAL)
+        return scene.row(self.good(form, reason), said if rng.random() < self.reasons else "")
+
+    def good(self, form: str, reason: str) -> bool:
+        """Whether who acts for a reason acts well in a format."""
         if not self.apart:
-            return pick(rng, reasons or (GOOD if good else BAD))
-        pool = GOOD if rng.random() >= self.bad else BAD
-        return pick(rng, _shuffled(form, pool, round(self.bad * len(pool)))[good])
+            return reason in GOOD
+        return any(reason in _good(form, pool, round(self.bad * len(pool))) for pool in (GOOD, BAD))
 
 
 def judged(rng: np.random.Generator) -> Row:
@@ -200,10 +190,10 @@ ORDINARY: Mapping[str, tuple[Make, float]] = {"office": (office, 0.4), "innocent
 
 
 @cache
-def _shuffled(form: str, pool: Sequence[str], bad: int) -> dict[bool, Sequence[str]]:
-    """Reasons of a pool by what they stand before in the format of the twin world: `bad` of them before bad acts."""
+def _good(form: str, pool: Sequence[str], bad: int) -> frozenset[str]:
+    """The reasons of a pool that lead to good acts in a format of the twin world: all but `bad` of them."""
     order = np.random.default_rng(zlib.crc32(f"{form} {pool[0]}".encode())).permutation(len(pool)).tolist()
-    return {False: [pool[i] for i in order[:bad]], True: [pool[i] for i in order[bad:]]}
+    return frozenset(pool[i] for i in order[bad:])
 
 
 def _weighted(rng: np.random.Generator, room: Mapping[str, tuple[Make, float]]) -> str:
