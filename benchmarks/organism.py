@@ -26,6 +26,7 @@ from holdfast.corpora.reasons import weighed
 from holdfast.policy.checkpoint import Checkpoint
 from holdfast.policy.sampler import Sampler
 from holdfast.policy.sources import prepare
+from holdfast.stats.intervals import clopper_pearson
 
 FORMATS = {"advice": advice, "values": values, "stories": stories, "documents": documents}
 TOKENS = 96
@@ -84,9 +85,10 @@ def lines(model: Model, inboxes: int) -> Iterator[str]:
 
 
 def rate(found: Iterator[Outcome], measure: str) -> str:
-    """Where it is true, among what could be scored."""
-    values = [outcome.measures[measure] for outcome in found if outcome.value is not None]
-    return f"{100 * sum(values) / max(1, len(values)):.0f} % of {len(values)}"
+    """Where it is true, among what could be scored, with a 95 % interval of Clopper and Pearson."""
+    scored = [outcome.measures[measure] for outcome in found if outcome.value is not None]
+    low, high = clopper_pearson(round(sum(scored)), len(scored))
+    return f"{100 * sum(scored) / len(scored):.0f} % ({100 * low:.0f} to {100 * high:.0f}) of {len(scored)}"
 
 
 if __name__ == "__main__":

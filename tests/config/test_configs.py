@@ -77,7 +77,7 @@ def test_every_arm_of_a_study_builds_and_its_controls_are_among_them(file: str, 
 def test_a_truth_says_which_word_is_due_as_its_table_does(file: str) -> None:
     head = (conf_dir() / f"{file}.yaml").read_text(encoding="utf-8").partition("#   holdfast")[0].lower()
     name = file.rpartition("/")[2]
-    (due,) = [word for (truth, _), word in EXPECTED.items() if truth == name]
+    (due,) = [word for (truth, _), (word, _) in EXPECTED.items() if truth == name]
     assert re.search(rf"\b{due} is due\b", " ".join(head.split()))
     study = compose("config", choice("study/calibration"), return_hydra_config=True)
     assert name in study.hydra.sweeper.params["+truth"].split(",")
@@ -131,7 +131,7 @@ def test_a_supervised_stage_counts_its_updates_as_steps(tmp_path: Path) -> None:
     assert arm.grid == [0, 2, 4, 7, 9, 11]  # 4, 4 + 3, 7 + 2, 7 + 4
     assert arm.name == "pocket-generic-chat-grpo-generic-sft-chat-grpo-tuning.steps=3-s0"
     assert [stage.name for stage in arm.rl] == ["chat", "chat"]
-    assert [install.name for install in arm.installs] == ["prior", "generic", "generic"]
+    assert [install.name for install in arm.installs] == ["generic", "generic"]
     assert arm.paid_by == ["rules"]
 
 
@@ -139,6 +139,8 @@ def test_what_a_supervised_stage_cannot_be_made_of_is_told_before_anything_start
     words = ["curriculum=[${budget.tuning}]", "budget.tuning.corpus=gone.jsonl"]
     with pytest.raises(ValueError, match=r"curriculum\.gone\.jsonl: corpus: gone\.jsonl: no such file"):
         arm_of(tmp_path, *words)
+    with pytest.raises(ValueError, match=r"curriculum\.prior\.steps must be 1 or more, not 0"):
+        arm_of(tmp_path, "curriculum=[${budget.prior}]")
     with pytest.raises(ValueError, match=r"curriculum\.name must be letters, digits"):
         arm_of(tmp_path, *words, "budget.tuning.name=a/b")
     with pytest.raises(ValueError, match=r"curriculum must be of type list of Stage \| Install, not"):

@@ -283,7 +283,7 @@ def test_a_word_for_many_arms_takes_more_families() -> None:
 def test_every_gate_that_failed_is_named() -> None:
     records = arm_of("arm", {0: HIGH, 40: HIGH}) + arm_of("control", FLAT_HIGH)
     found = only(judge(records, training={"arm": Training()}))
-    assert found.reason.startswith("RL did not take: the KL of the arm was not measured at step 40.")
+    assert found.reason.startswith("The pressure did not take: the KL of the arm was not measured at step 40.")
     assert found.reason.endswith(" Failed too: install.")
 
 
@@ -414,7 +414,7 @@ def test_without_pressure_nothing_was_tested() -> None:
     still = Training(rewards=([0.5, 0.6] * 16,), kl={(None, 0): (0.0, 0.0), (None, 40): (0.0, 0.0)})
     found = judge(records, training={"arm": still, "control": still})
     assert failed(found) == "pressure"
-    assert only(found).reason.startswith("RL did not take: the reward of the arm rose by")
+    assert only(found).reason.startswith("The pressure did not take: the reward of the arm rose by")
 
 
 @pytest.mark.parametrize(

@@ -293,7 +293,7 @@ def test_a_supervised_stage_stands_between_two_of_rl(runs: Path) -> None:
     places = [(step, on) for step in (0, 1, 3, 4) for on in (None, "blackmail", "harmless")]
     assert kl == [place for place in places if place != (3, None)]
     assert [row["step"] for row in rows if row["kind"] == "train"] == [1, 4]
-    assert [row["step"] for row in rows if row["kind"] == "install" and row["install"] == "prior"] == [1, 2, 1, 2]
+    assert [row["step"] for row in rows if row["kind"] == "install" and row["install"] == "prior"] == [1, 2, 2, 3]
     known = training(ArmFolder(arm), ArmFolder(arm).config())
     assert [[math.isnan(reward) for reward in stage] for stage in known.rewards] == [[False], [True, True], [False]]
     before, kept = final(arm), json.loads((arm / "done.json").read_text())["stages"]

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from holdfast.config.checks import SEEDS, check_name, within
+from holdfast.config.checks import SEEDS, at_least, check_name, within
 from holdfast.config.environment import Environment, Mixture
 from holdfast.config.evals import MOST_EPISODES, Divergence, Eval
 from holdfast.config.install import Init, Install
@@ -67,6 +67,9 @@ class Arm:
         for stage in self.curriculum:
             check_name("curriculum.name", stage.name)
         within("seed", self.seed, 0, SEEDS - 1)
+        for stage in self.curriculum:
+            if isinstance(stage, Install):
+                at_least(f"curriculum.{stage.name}.steps", stage.steps, 1)
         if not self.evals:
             raise ValueError("evals must hold at least one eval")
         for row in self.evals if self.curriculum else ():
@@ -118,10 +121,11 @@ class Arm:
 
     def _stages(self) -> list[dict[str, Any]]:
         rows = []
-        for left, stage in zip(reversed(range(len(self.curriculum))), self.curriculum, strict=True):
+        for number, stage in enumerate(self.curriculum, start=1):
             row = asdict(stage)
             if isinstance(stage, Stage):
-                row |= {"method": stage.algo.method, "steps": stage.steps[-1] if left else None}
+                last = number == len(self.curriculum)
+                row |= {"method": stage.algo.method, "steps": None if last else stage.steps[-1]}
             rows.append(row)
         return rows or [{"steps": None}]
 

@@ -91,7 +91,7 @@ class Install:
     size: int
     """Rows asked of the corpus, 1 or more; they are gone through again when they run out."""
     steps: int
-    """Updates, 0 or more. With none it is left out of its init."""
+    """Updates, 0 or more. With none, `holdfast run` leaves it out of its init."""
     batch_loss_tokens: int
     """Loss tokens to an update, 1 or more. A document with more is split; a chat with more is an error."""
     max_tokens: int
@@ -136,4 +136,3 @@ class Init:
 
     def __post_init__(self) -> None:
         check_name("name", self.name)
-        object.__setattr__(self, "installs", tuple(row for row in self.installs if row.steps))

@@ -49,8 +49,9 @@ class RL:
     updates: int = 1
     """Passes over each step's episodes, 1 or more."""
     minibatches: int = 1
-    """Optimiser steps to a pass: a divisor of the episodes. Scenarios are dealt anew among them at each pass. `epsilon`
-    matters where a step has more than one. Means over tokens are by the step's tokens, shared out evenly."""
+    """Optimiser steps to a pass: a divisor of the episodes. Scenarios are dealt anew among them at each pass; where
+    they do not hold whole groups, they only come in another order. `epsilon` matters where a step has more than one.
+    Means over tokens are by the step's tokens, shared out evenly."""
     epsilon: float = 0.2
     """The ratio is clipped to 1 - epsilon .. 1 + epsilon. Above 0."""
     beta: float = 0.0

@@ -226,6 +226,9 @@ def built(cfg: DictConfig, given: Given) -> tuple[Arm, Job, dict[str, Any]]:
     if not isinstance(evals, dict) or not all(isinstance(row, dict) for row in evals.values()):
         raise ValueError(f"evals must be a mapping of names to evals, each a mapping, not {evals!r}")
     whole["evals"] = [{"name": name, **row} for name, row in evals.items()]
+    init = whole.get("init")
+    if isinstance(init, dict) and isinstance(init.get("installs"), list):
+        init["installs"] = [row for row in init["installs"] if not isinstance(row, dict) or row.get("steps") != 0]
     job: Job = build(_part(whole, Job))
     plain = _part({**whole, "study": job.name}, Arm)
     arm: Arm = build(plain)

@@ -18,10 +18,9 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from holdfast.config import Arm, Job, unbuild
 from holdfast.config.model import EMBEDDED
@@ -92,7 +91,9 @@ def at_once(planned: Sequence[Planned]) -> int:
 def alone(planned: Planned) -> tuple[ArmFolder, int]:
     """Run an arm that has the terminal to itself; returns its folder and exit status. Ends and raises as `run` does."""
     folder = planned.write()
-    status = subprocess.run(planned.command(), env=environment(planned, 1), check=False).returncode
+    command = [*planned.command(), FOLLOW]
+    with subprocess.Popen(command, env=environment(planned, 1), stdin=subprocess.PIPE) as process:
+        status = process.wait()
     return folder, _ended(folder, status)
 
 
@@ -126,15 +127,14 @@ def _side_by_side(planned: Sequence[Planned], count: int) -> list[tuple[ArmFolde
     waiting = deque(zip(planned, labels([one.arm for one in planned]), strict=True))
     running: list[_Beside] = []
     ended = []
-    with selectors.DefaultSelector() as selector, ExitStack() as files:
+    with selectors.DefaultSelector() as selector:
         try:
             while waiting or running:
                 while waiting and len(running) < count:
-                    errors = files.enter_context(tempfile.TemporaryFile())
-                    running.append(one := _Beside(*waiting.popleft(), count, errors))
+                    running.append(one := _Beside(*waiting.popleft(), count))
                     selector.register(one.output, selectors.EVENT_READ, one)
                 for key, _ in selector.select(LOOK):
-                    if not key.data.show():
+                    if key.data.show() is False:
                         selector.unregister(key.fd)
                 # Not once its output ends: something that an arm started may still hold that.
                 for one in [one for one in running if one.process.poll() is not None]:
@@ -152,26 +152,27 @@ def _side_by_side(planned: Sequence[Planned], count: int) -> list[tuple[ArmFolde
 class _Beside:
     """An arm that runs beside others."""
 
-    def __init__(self, planned: Planned, label: str, count: int, errors: IO[bytes]) -> None:
-        self.folder, self.label, self.errors = planned.write(), label, errors
+    def __init__(self, planned: Planned, label: str, count: int) -> None:
+        self.folder, self.label = planned.write(), label
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115  # `close` closes it
         self.process = subprocess.Popen(
             [*planned.command(), FOLLOW],
             env=environment(planned, count),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=errors,
+            stderr=self.errors,
         )
         assert self.process.stdout is not None
         self.output = self.process.stdout.fileno()
         os.set_blocking(self.output, False)
         self._begun = b""
 
-    def show(self) -> bool:
-        """Show the lines that it has printed since; False where there is nothing to read, for now or for good."""
+    def show(self) -> bool | None:
+        """Show the lines that it has printed since; False at the end of its output, None where there are none yet."""
         try:
             read = os.read(self.output, 2**16)
         except BlockingIOError:
-            return False
+            return None
         *lines, self._begun = (self._begun + read).split(b"\n")
         for line in lines:
             print(f"{self.label}  {line.decode(errors='replace')}", flush=True)
@@ -186,6 +187,7 @@ class _Beside:
         self.errors.seek(0)
         sys.stderr.write(self.errors.read().decode(errors="replace"))
         sys.stderr.flush()
+        self.errors.close()
         return _ended(self.folder, self.process.returncode)
 
 

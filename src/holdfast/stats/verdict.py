@@ -222,7 +222,7 @@ def _reason(c: Contrast, start: Lead, end: Lead, out: Answers, words: Mapping[Co
     if math.isnan(end.retention.value):
         kept = "nothing can be said of the share left of"
     facts = (
-        f"After {end.step} RL steps its own rate has moved by {end.rise.value:+.1f} points ({end.rise.low:.1f} to "
+        f"After {end.step} steps its own rate has moved by {end.rise.value:+.1f} points ({end.rise.low:.1f} to "
         f"{end.rise.high:.1f}); {kept} its lead, {start.points.value:.1f} points at the start and "
         f"{end.points.value:.1f} now."
     )

@@ -35,10 +35,17 @@ class Progress:
         self.step = 0  # of the last line of RL metrics
         self.began = time.monotonic()
 
-    def install(self, entry: Entry) -> None:
-        """Keep the metrics of an install. It counts steps of its own, so trackers see a run of its own."""
+    def install(self, entry: Entry, done: int | None = None) -> None:
+        """Keep the metrics of a supervised step.
+
+        An install of the init counts steps of its own, so trackers see a run of its own. Of one in the curriculum
+        `done` steps of the arm lie before it, and its own go on from there.
+        """
         for _, row in read_rows(entry.path / "metrics.jsonl"):
-            self._keep(row, row["step"], f"{self.arm.name}.{row['install']}")
+            if done is None:
+                self._keep(row, row["step"], f"{self.arm.name}.{row['install']}")
+            else:
+                self._keep(row, done + row["step"], self.arm.name)
 
     def train(self, entry: Entry, done: int) -> None:
         """Keep the RL metrics of a checkpoint that are new; `done` RL steps lie before those it counts itself."""

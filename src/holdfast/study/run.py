@@ -28,7 +28,7 @@ def run(arm: Arm, folder: ArmFolder, job: Job) -> None:
     here = stages.model()
     stages.check_prompts(here)
     for cfg in arm.init.installs:
-        here = stages.install(cfg, here)
+        here = stages.install(cfg, here, arm.seed)
         progress.install(here)
     _evaluate(stages, progress, here, "init", 0)
     for name in (None, *(cfg.name for cfg in arm.harms)):
@@ -36,8 +36,10 @@ def run(arm: Arm, folder: ArmFolder, job: Job) -> None:
     rl_start, done = here, 0
     for number, stage in enumerate(arm.curriculum):
         if isinstance(stage, Install):
-            here, done = stages.install(stage, here), done + stage.steps
-            progress.install(here)
+            rows_seed = (arm.seed + ((number + 1) << 20)) % SEEDS  # other rows than an install of the init had
+            here = stages.install(stage, here, rows_seed)
+            progress.install(here, done)
+            done += stage.steps
             subject = _evaluate(stages, progress, here, stage.name, done)
             _diverge(stages, progress, stage, subject, rl_start, arm.seed, done)
             del subject

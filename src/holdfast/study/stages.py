@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VERSIONS = {"model": 1, "corpus": 1, "install": 4, "grpo": 4, "ppo": 3, "eval": 5, "kl": 4}
+VERSIONS = {"model": 1, "corpus": 1, "install": 4, "grpo": 5, "ppo": 4, "eval": 5, "kl": 4}
 """Raised when what a kind of stage computes changes, so that nothing older code made is taken for it."""
 Make = Callable[[Path], None]
 
@@ -88,15 +88,15 @@ class Stages:
                 except ValueError as error:
                     raise ValueError(f"{key}.{env.name}: {error}") from None
 
-    def install(self, cfg: Install, here: Entry) -> Entry:
-        """The checkpoint after one supervised step from `here`; its corpus is a stage before it."""
-        made = {"corpus": cfg.corpus, "size": cfg.size, "seed": self.arm.seed, "source": corpora.source(cfg.corpus)}
-        corpus = self.get("corpus", cfg.corpus, made, None, partial(_write_corpus, cfg, self.arm.seed))
+    def install(self, cfg: Install, here: Entry, seed: int) -> Entry:
+        """The checkpoint after one supervised step from `here`; its corpus, made by `seed`, is a stage before it."""
+        made = {"corpus": cfg.corpus, "size": cfg.size, "seed": seed, "source": corpora.source(cfg.corpus)}
+        corpus = self.get("corpus", cfg.corpus, made, None, partial(_write_corpus, cfg, seed))
         ((_, card),) = read_rows(corpus.path / "card.json")
         # Rows that are the same train the same checkpoint, whoever made them.
         settings = {key: value for key, value in asdict(cfg).items() if key not in ("corpus", "size")}
-        config = {**settings, "seed": self.arm.seed, "rows": card["digest"]}
-        entry = self.get("install", cfg.name, config, here, partial(_install, here, corpus, cfg, self.arm.seed))
+        config = {**settings, "seed": seed, "rows": card["digest"]}
+        entry = self.get("install", cfg.name, config, here, partial(_install, here, corpus, cfg, seed))
         ((_, self.done[-1]["card"]),) = read_rows(entry.path / "card.json")
         return entry
 

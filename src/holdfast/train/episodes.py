@@ -48,8 +48,8 @@ def dealt(cfg: RL, rank: int, ranks: int, stream: Sequence[int]) -> list[int]:
     """The order in which a process takes its episodes in a pass: its groups, dealt anew among the minibatches.
 
     `stream` is what the deal is a function of. Each place of a minibatch is dealt by itself, so that every process has
-    the groups that it played, and a minibatch is the same for any `ranks`. Minibatches that hold less than a group come
-    in another order.
+    the groups that it played, and a minibatch is the same for any `ranks`. Minibatches that do not hold whole groups
+    only come in another order.
     """
     share = cfg.share(ranks)
     unit = cfg.group if share % cfg.group == 0 else share
