@@ -20,7 +20,8 @@ from hydra import compose, initialize_config_dir
 from commands import PATH, assert_one_line, called, holdfast
 from holdfast.cli import main
 from holdfast.config import conf_dir
-from holdfast.launch.hydra import write_arm
+from holdfast.launch.hydra import built
+from holdfast.launch.processes import Planned
 from holdfast.launch.variant import Given
 from holdfast.store import Store
 
@@ -197,7 +198,7 @@ def written(tmp_path: Path, *overrides: str) -> Path:
     """The folder of an arm that was checked and not run."""
     with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
         cfg = compose("config", [f"runs={tmp_path / 'runs'}", *overrides])
-    return write_arm(cfg, Given(overrides))[0].path
+    return Planned(*built(cfg, Given(overrides))).write().path
 
 
 def test_a_corrupt_line_of_the_records_is_told_with_its_number(

@@ -23,7 +23,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from holdfast.config import GRPO, PPO, conf_dir
-from holdfast.launch.hydra import write_arm
+from holdfast.launch.hydra import built
+from holdfast.launch.processes import Planned
 from holdfast.launch.variant import Given
 
 ROOT = Path(__file__).parents[1]
@@ -126,7 +127,7 @@ def test_a_command_that_takes_long_makes_arms(
     with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
         for overrides in itertools.product(*choices):
             cfg = compose("config", [f"runs={tmp_path}", *overrides])
-            folder, _ = write_arm(cfg, Given(overrides))
+            folder = Planned(*built(cfg, Given(overrides))).write()
             names.append(folder.path.name)
     assert len(set(names)) == len(names)
 

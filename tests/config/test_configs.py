@@ -21,7 +21,8 @@ from benchmarks.calibration import EXPECTED
 from holdfast.config import Arm, Launch, Model, build, conf_dir, first_difference, unbuild
 from holdfast.config.checks import check_name
 from holdfast.judges import Classifier
-from holdfast.launch.hydra import check, write_arm
+from holdfast.launch.hydra import built, check
+from holdfast.launch.processes import Planned
 from holdfast.launch.variant import Given
 
 FILES = sorted(path.relative_to(conf_dir()).with_suffix("").as_posix() for path in conf_dir().rglob("*.yaml"))
@@ -42,8 +43,7 @@ def _hydra() -> Iterator[None]:
 def arm_of(tmp_path: Path, *overrides: str) -> Arm:
     cfg = compose("config", [f"runs={tmp_path}", *overrides])
     check(cfg, Given(overrides), {})
-    folder, _ = write_arm(cfg, Given(overrides))
-    return folder.arm()
+    return Planned(*built(cfg, Given(overrides))).write().arm()
 
 
 def choice(file: str) -> list[str]:
@@ -221,14 +221,15 @@ def test_the_first_difference_is_named_with_both_values() -> None:
 def test_what_is_written_for_an_arm_reads_back_as_the_same_arm(tmp_path: Path) -> None:
     words = ["init=advice", "seed=3", "algo.lr=3e-5"]
     cfg: DictConfig = compose("config", [f"runs={tmp_path}", *words])
-    folder, job = write_arm(cfg, Given(words))
+    planned = Planned(*built(cfg, Given(words)))
+    folder, job = planned.write(), planned.job
     plain = yaml.safe_load((folder.path / "arm.yaml").read_text(encoding="utf-8"))
     assert job.launch == Launch()
     assert folder.path == tmp_path / "study/arms/pocket-advice-chat-grpo-lr=3e-5-s3"
     assert (plain["name"], plain["grid"]) == (folder.path.name, [0, 8, 16, 24, 32])
     assert plain["group"] == "pocket-advice-chat-grpo-lr=3e-5"
     assert folder.arm().curriculum[0].algo.lr == 3e-5
-    assert write_arm(cfg, Given(words))[0].path == folder.path
+    assert planned.write().path == folder.path
 
 
 @pytest.mark.parametrize("env", ["chat", "tools", "prompts", "augmented"])
@@ -258,18 +259,19 @@ def test_the_classifier_of_conf_is_the_classifier_of_the_code() -> None:
 
 def test_what_is_built_can_be_taken_apart_and_built_again(tmp_path: Path) -> None:
     cfg: DictConfig = compose("config", [f"runs={tmp_path}", "launch.processes=2", "launch.threads=3"])
-    folder, job = write_arm(cfg, Given([]))
-    arm = folder.arm()
+    planned = Planned(*built(cfg, Given([])))
+    arm, job = planned.write().arm(), planned.job
     assert (job.launch.processes, job.launch.threads, job.report_to) == (2, 3, ())
     assert build(json.loads(json.dumps(unbuild(job)))) == job
     assert build(json.loads(json.dumps(unbuild(arm)))) == arm
 
 
 def test_how_an_arm_is_launched_and_watched_is_not_written_down_with_it(tmp_path: Path) -> None:
-    plain = write_arm(compose("config", [f"runs={tmp_path}"]), Given([]))[0].path / "arm.yaml"
+    folder = Planned(*built(compose("config", [f"runs={tmp_path}"]), Given([]))).write()
+    plain = folder.path / "arm.yaml"
     before = plain.read_text(encoding="utf-8")
     words = ["launch.processes=2", "report_to=[tensorboard]"]
-    write_arm(compose("config", [f"runs={tmp_path}", *words]), Given(words))
+    Planned(*built(compose("config", [f"runs={tmp_path}", *words]), Given(words))).write()
     assert plain.read_text(encoding="utf-8") == before
 
 

@@ -95,8 +95,8 @@ def test_supervised_stages_are_named_by_what_they_train_on(tmp_path: Path) -> No
 
 
 def test_a_truth_is_part_of_a_name(tmp_path: Path) -> None:
-    words = ["-m", "+truth=kept,noop", "init=generic_again"]
-    assert names(tmp_path, *words) == [f"pocket-generic_again-chat-grpo-truth={t}-s0" for t in ("kept", "noop")]
+    words = ["-m", "+truth=overrefuse,noop", "init=generic_again"]
+    assert names(tmp_path, *words) == [f"pocket-generic_again-chat-grpo-truth={t}-s0" for t in ("overrefuse", "noop")]
 
 
 def test_files_of_one_name_are_told_apart(tmp_path: Path, chats: list[str]) -> None:

@@ -14,7 +14,8 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from holdfast.config import conf_dir
-from holdfast.launch.hydra import check, write_arm
+from holdfast.launch.hydra import built, check
+from holdfast.launch.processes import Planned
 from holdfast.launch.variant import Given
 from holdfast.report.build import write
 from holdfast.report.findings import read
@@ -31,7 +32,7 @@ def launched(tmp_path: Path, *overrides: str) -> ArmFolder:
     with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
         cfg = compose("config", [f"runs={tmp_path}", *overrides])
     check(cfg, Given(overrides), {})
-    return write_arm(cfg, Given(overrides))[0]
+    return Planned(*built(cfg, Given(overrides))).write()
 
 
 def finished(tmp_path: Path, *overrides: str) -> ArmFolder:
@@ -153,7 +154,7 @@ def test_two_configs_never_end_in_one_folder(
         cfg = compose("config", [f"runs={tmp_path}", *words])
     unnamed = Given([])  # as if these were other defaults
     advice = rf"arm.yaml has .*, and now it is .*name=\.\.\., or delete {folder.path}"
-    for do in (lambda: check(cfg, unnamed, {}), lambda: write_arm(cfg, unnamed)):
+    for do in (lambda: check(cfg, unnamed, {}), lambda: Planned(*built(cfg, unnamed)).write()):
         with pytest.raises(ValueError, match=advice):
             do()
     assert folder.finished == (before is finished)

@@ -14,7 +14,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from holdfast.config import conf_dir
-from holdfast.launch.hydra import write_arm
+from holdfast.launch.hydra import built
+from holdfast.launch.processes import Planned
 from holdfast.launch.variant import Given
 from holdfast.study.folder import ArmFolder
 from holdfast.study.rescore import rescore
@@ -45,7 +46,7 @@ def running(folder: ArmFolder) -> Iterator[subprocess.Popen[str]]:
 @pytest.fixture
 def folder(tmp_path: Path) -> ArmFolder:
     with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
-        return write_arm(compose("config", [f"runs={tmp_path}"]), Given([]))[0]
+        return Planned(*built(compose("config", [f"runs={tmp_path}"]), Given([]))).write()
 
 
 @pytest.mark.parametrize("steps", ["[8,16,24,32]", "[8,16,24,32,40]"])

@@ -237,12 +237,6 @@ def built(cfg: DictConfig, given: Given) -> tuple[Arm, Job, dict[str, Any]]:
     return arm, job, plain
 
 
-def write_arm(cfg: DictConfig, given: Given) -> tuple[ArmFolder, Job]:
-    """Write study.yaml and arm.yaml of a config that was checked; returns the arm's folder and how to run it."""
-    planned = Planned(*built(cfg, given))
-    return planned.write(), planned.job
-
-
 def _part(given: Mapping[str, Any], cls: type[Any]) -> dict[str, Any]:
     """What of a config makes a `cls`."""
     part = {field.name: given[field.name] for field in fields(cls) if field.name in given}
