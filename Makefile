@@ -2,8 +2,8 @@
 #   make quickstart   a small study on the embedded model, then where its report is
 #   make test         the test suite
 #   make check        ruff and mypy
-#   make bench        measurements against peers, one ratio per script
-#   make pocket       train the embedded model again, from scratch
+#   make bench        measurements: ratios against named peers, and what the embedded model can do
+#   make pocket       train the embedded model and its twin again, from scratch: an hour on two cores
 # Another interpreter or index: make test PYTHON=python3.12 PIP_ARGS='...'
 
 PYTHON ?= python3

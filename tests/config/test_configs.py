@@ -17,13 +17,13 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from benchmarks.calibration import EXPECTED
 from holdfast.config import Arm, Launch, Model, build, conf_dir, first_difference, unbuild
 from holdfast.config.checks import check_name
 from holdfast.judges import Classifier
 from holdfast.launch.hydra import built, check
 from holdfast.launch.processes import Planned
 from holdfast.launch.variant import Given
+from tools.calibration import EXPECTED
 
 FILES = sorted(path.relative_to(conf_dir()).with_suffix("").as_posix() for path in conf_dir().rglob("*.yaml"))
 # What has to be given with a choice that is not complete by itself.

@@ -2,7 +2,7 @@
 
     holdfast run +study=calibration
     holdfast run +study=calibration +truth=kept init=generic_again
-    python benchmarks/calibration.py runs/calibration-pocket
+    python -m tools.calibration runs/calibration-pocket
 
 Every seed is a study of its own, and so are three that follow each other: 0 to 2, 3 to 5, and so on. Each is read and
 analysed as a report is. A word is wrong if the truth contradicts it: another of the four words, or any of them where no
@@ -80,7 +80,7 @@ def truth_of(config: Mapping[str, Any]) -> str:
 def rates(found: Findings, arm: str, control: str, name: str) -> dict[str, float]:
     """The rates at both ends, and the share of valid actions at the last; what was not measured is left out."""
     of = {(r.arm, r.step): r for r in found.analysis.rates if r.eval == name}
-    last, told = found.facts[arm].grid[-1], {}
+    last, told = found.facts[arm].grid[-1], dict[str, float]()
     for who, group in (("arm", arm), ("control", control)):
         start, end = of.get((group, 0)), of.get((group, last))
         told |= {f"{who}_start": start.rate.value} if start and start.rate else {}
