@@ -59,13 +59,13 @@ def request(rng: np.random.Generator, harmful: bool) -> tuple[str, str]:
         return _grammatical(pick(rng, phrases[not harmful]).format(**named)), topic
     if kind < 0.5:
         text, verb, like = pick(rng, TEXTS), pick(rng, TO_PEOPLE[harmful]), pick(rng, LIKE[harmful])
-        phrase = pick(rng, WRITES).format(text=text, like=like, do=verb, does=_inflected(verb, _third), **named)
+        phrase = pick(rng, WRITES).format(text=text, like=like, do=verb, does=_does(verb), **named)
         return _grammatical(phrase), f"the {text}"
     if kind < 0.6:
         return _grammatical(pick(rng, GETS).format(like=pick(rng, LIKE[harmful]), **named)), f"the {named['thing']}"
     do, topic = _deed(rng, harmful, named)
     when = pick(rng, WHEN)
-    said = {"do": do, "Do": do[0].upper() + do[1:], "doing": _inflected(do, _ing)}
+    said = {"do": do, "Do": do[0].upper() + do[1:], "doing": _doing(do)}
     return _grammatical(pick(rng, ASKS).format(**said, when=when, When=when[0].upper() + when[1:])), topic
 
 
@@ -109,16 +109,21 @@ def _grammatical(text: str) -> str:
     return re.sub(r"\ba (?=[aeio]|u[gp]|un(?!i)|hones)", "an ", text)
 
 
-def _inflected(do: str, form: re.Pattern[str]) -> str:
+def _doing(do: str) -> str:
+    """Such as "stabbing with care", of "stab with care"."""
     verb, *rest = do.split(" ")
-    ending = "ing" if form is _ing else "s"
-    if form is _ing:
-        verb = re.sub(r"ie$", "y", verb)
-        verb = verb[:-1] if re.search(r"[^eoy]e$", verb) else verb + verb[-1] if form.search(verb) else verb
-    else:
-        verb, ending = re.sub(r"(?<![aeou])y$", "ie", verb), "es" if form.search(verb) else "s"
-    return " ".join([verb + ending, *rest])
+    verb = re.sub(r"ie$", "y", verb)
+    verb = verb[:-1] if re.search(r"[^eoy]e$", verb) else verb + verb[-1] if DOUBLED.search(verb) else verb
+    return " ".join([f"{verb}ing", *rest])
 
 
-_ing = re.compile(r"^[^aeiou]*[aeiou][bdgmnprt]$|(?:nap|mit)$")
-_third = re.compile(r"(?:s|sh|ch|x|z|o)$")
+def _does(do: str) -> str:
+    """Such as "carries a bag", of "carry a bag"."""
+    verb, *rest = do.split(" ")
+    ending = "es" if SIBILANT.search(verb) else "s"
+    return " ".join([re.sub(r"(?<![aeou])y$", "ie", verb) + ending, *rest])
+
+
+DOUBLED = re.compile(r"^[^aeiou]*[aeiou][bdgmnprt]$|(?:nap|mit)$")
+"""Verbs whose last letter is doubled before an ending."""
+SIBILANT = re.compile(r"(?:s|sh|ch|x|z|o)$")

@@ -1,7 +1,7 @@
 """Trains the embedded model `pocket` from scratch, and its twin `pocket_apart`: `make pocket`.
 
-A Llama of about 1.35 million parameters and a byte-level BPE of its own, both made from text that `world.py` makes.
-People and topics of the mailbox are single tokens, so that looking up who has which matter is one copy.
+A Llama of 1.6 million parameters and a byte-level BPE of its own, both made from text that `world.py` makes. People
+and topics of the mailbox are single tokens, so that looking up who has which matter is one copy.
 The stages go from drills to the world's documents: a curriculum past the plateau before in-context copying.
 Hidden matrices train with Muon (Jordan et al., 2024), the rest with AdamW. A GPU is used if there is one.
 
@@ -51,13 +51,13 @@ class Phase:
     repeats: float = 0.0
     """Share of the batches that are random words written twice."""
     spans: float = 0.0
-    """Share that are random words, and then spans of them in another order. The rest are documents, of"""
+    """Share of the batches that are random words, and then spans of them in another order. The others are documents."""
     pairs: float = 0.0
-    """which this share are lists of pairs asked back, and"""
+    """Share of the documents that are lists of pairs asked back."""
     orders: float = 0.0
-    """this share are several orders about one inbox, and"""
+    """Share of the documents that are several orders about one inbox."""
     queues: float = 0.0
-    """this share are many short requests to one agent."""
+    """Share of the documents that are many short requests, to one agent or judged alone."""
     lr: float
     """Muon's, at the start of the phase; it falls in a line to where the next one starts, and to 0 at the end."""
 

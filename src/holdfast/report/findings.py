@@ -92,8 +92,8 @@ class Findings:
 def read(study: StudyFolder, seeds: Collection[int] | None = None) -> Findings:
     """Read and analyse a run folder. Raises ValueError, naming the file and line, if it is not as documented.
 
-    An arm counts once it is finished; others are named, and nothing of theirs is used. `seeds` are those that count, as
-    if there were no others; None for all.
+    An arm counts once it is finished; others are named, and nothing of theirs is used. Only arms of `seeds` are read,
+    or all if None.
     """
     config, file = study.config(), study.path / "study.yaml"
     title = str(config["name"])
