@@ -163,10 +163,9 @@ def test_two_configs_never_end_in_one_folder(
 
 def test_a_longer_supervised_stage_is_another_arm(tmp_path: Path) -> None:
     words = ["curriculum=[${budget.tuning}]"]
-    folder = launched(tmp_path, *words)
-    with pytest.raises(ValueError, match=r"arm.yaml has .*, and now it is .*name=\.\.\.,"):
-        launched(tmp_path, *words, "budget.tuning.steps=50", "budget.tuning.name=generic")
-    assert folder.arm().grid == [0, 45]
+    folder, longer = launched(tmp_path, *words), launched(tmp_path, *words, "budget.tuning.steps=50")
+    assert folder.path != longer.path
+    assert (folder.arm().grid, longer.arm().grid) == ([0, 45], [0, 50])
 
 
 def test_the_same_arm_again_is_left_as_it_is(tmp_path: Path) -> None:

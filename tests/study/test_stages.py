@@ -91,7 +91,7 @@ def test_a_corpus_is_made_once_and_its_rows_lie_in_the_store_with_a_card(
 ) -> None:
     for again in (False, True):
         stages = stages_of(tmp_path)
-        stages.install(stages.arm.init.installs[0], stored(stages, checkpoint))
+        stages.install(stages.arm.init.installs[0], stored(stages, checkpoint), 0)
         assert [(row["kind"], row["made"]) for row in stages.done[1:]] == [
             ("corpus", not again),
             ("install", not again),
@@ -110,10 +110,10 @@ def test_a_corpus_is_made_once_and_its_rows_lie_in_the_store_with_a_card(
 
 def test_the_same_rows_from_another_source_train_nothing_anew(checkpoint: Path, tmp_path: Path, corpus: Path) -> None:
     stages = stages_of(tmp_path)
-    before = stages.install(stages.arm.init.installs[0], stored(stages, checkpoint))
+    before = stages.install(stages.arm.init.installs[0], stored(stages, checkpoint), 0)
     corpus.with_name("counting.py").write_text(CORPUS + "# edited\n")
     stages = stages_of(tmp_path)
-    after = stages.install(stages.arm.init.installs[0], stored(stages, checkpoint))
+    after = stages.install(stages.arm.init.installs[0], stored(stages, checkpoint), 0)
     assert [(row["kind"], row["made"]) for row in stages.done[1:]] == [("corpus", True), ("install", False)]
     assert after.key == before.key
 

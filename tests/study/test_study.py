@@ -56,7 +56,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def output(runs: Path) -> str:
     where = [f"runs={runs}", "name=small", "launch.workers=1"]
-    return holdfast("run", "+study=quickstart", *MODEL, *SMALL, *where, "init=generic,advice", "seed=0", "suite=core")
+    return holdfast("run", "+study=quickstart", *MODEL, *SMALL, *where, "init=generic,advice", "seed=0", "suite=core", "format_control=format")
 
 
 @pytest.fixture(scope="module")
