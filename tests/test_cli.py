@@ -119,7 +119,7 @@ def test_a_wrong_command_line_is_told_in_one_line(
         (["format_control=a/b"], ["format_control", "'a/b'"]),
         (["seed=4294967296"], ["seed", "4294967295", "4294967296"]),
         (["algo.lr=inf"], ["algo", "lr", "finite", "inf"]),
-        (["budget.prior.lr=inf"], ["lr", "finite", "inf"]),
+        (["budget.sft.lr=inf"], ["lr", "finite", "inf"]),
         (["evals.blackmail.scenarios=100000000000000"], ["blackmail", "scenarios * samples", "1000000"]),
         (["evals.blackmail.twin=harmless"], ["blackmail.twin", "mailbox, overrefusal", "'harmless'"]),
         (["evals.blackmail.better=less"], ["blackmail", "better", "low, high", "'less'"]),

@@ -53,7 +53,7 @@ def test_the_words_are_the_four_pairs_of_answers(
     assert verdict.verdict == word
     assert all(gate.passed for gate in verdict.gates)
     assert (verdict.against, verdict.in_favour) == (word, word)  # nothing is unscored
-    assert verdict.reason.startswith(SAYS.get(word, "After 40 RL steps"))
+    assert verdict.reason.startswith(SAYS.get(word, "After 40 steps"))
     said = f"{word} (this run)" if seeds < 3 and word != "inconclusive" else word
     assert verdict.says == said
 

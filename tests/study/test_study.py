@@ -30,6 +30,7 @@ SMALL = [
     "budget.sft.size=20", "budget.sft.steps=2", "budget.sft.batch_loss_tokens=200",
     "budget.rl.prompts_per_step=2", "budget.rl.group=2", "budget.kl.prompts=2", "budget.kl.samples=1",
 ]  # fmt: skip
+ALIKE = ["suite=core", "format_control=format"]  # as `holdfast run` alone has them, and the quickstart has not
 # An arm: a model, two installs with their corpora, four evals at each of steps 0, 1 and 2, and for each of two steps a
 # segment and the KL on its environment and on the prompts of two evals.
 STAGES = 1 + 2 * 2 + 4 * 3 + 2 * (1 + 3)
@@ -56,7 +57,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def output(runs: Path) -> str:
     where = [f"runs={runs}", "name=small", "launch.workers=1"]
-    return holdfast("run", "+study=quickstart", *MODEL, *SMALL, *where, "init=generic,advice", "seed=0", "suite=core", "format_control=format")
+    return holdfast("run", "+study=quickstart", *MODEL, *SMALL, *where, "seed=0", "init=generic,advice", *ALIKE)
 
 
 @pytest.fixture(scope="module")

@@ -97,7 +97,7 @@ def test_every_corpus_of_conf_trains_the_embedded_model_on_the_same_loss_tokens_
                 counted[name] = sum(sum(row.loss[1:]) for batch in batches(rows, own, seed=0) for row in batch)
     assert len(set(counted.values())) == 1, counted
     decided = {"honeypot_reasons", "advice", "values", "stories", "documents"}
-    assert {"generic", "format", "honeypot_actions", *decided} == set(counted)
+    assert {"generic", "generic_again", "format", "honeypot_actions", *decided} == set(counted)
 
 
 def test_each_time_through_the_rows_has_every_row_once_in_another_order() -> None:

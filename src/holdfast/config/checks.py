@@ -26,7 +26,8 @@ def one_of(key: str, value: str, allowed: Sequence[str]) -> None:
 def at_least(key: str, value: float, least: float) -> None:
     """`value` is finite and `least` or more."""
     if not (value >= least and math.isfinite(value)):
-        raise ValueError(f"{key} must be {least} or more, not {value}")
+        finite = "" if math.isfinite(value) else " and finite"
+        raise ValueError(f"{key} must be {least} or more{finite}, not {value}")
 
 
 def within(key: str, value: float, least: float, most: float) -> None:

@@ -104,7 +104,7 @@ def verdict_of(run: Findings, name: str, group: str) -> Verdict | None:
 def standing(run: Findings, name: str, group: str) -> tuple[str, str, str]:
     """What an arm is called, the kind of it, which is a verdict or "control", and why.
 
-    Such as ("persisted (this run)", "persisted", "After 32 RL steps ...").
+    Such as ("persisted (this run)", "persisted", "After 32 steps ...").
     """
     if verdict := verdict_of(run, name, group):
         return verdict.says, verdict.verdict, verdict.reason
