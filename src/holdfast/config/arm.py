@@ -64,10 +64,9 @@ class Arm:
         check_name("control", self.control)
         if self.format_control is not None:
             check_name("format_control", self.format_control)
-        for stage in self.curriculum:
-            check_name("curriculum.name", stage.name)
         within("seed", self.seed, 0, SEEDS - 1)
         for stage in self.curriculum:
+            check_name("curriculum.name", stage.name)
             if isinstance(stage, Install):
                 at_least(f"curriculum.{stage.name}.steps", stage.steps, 1)
         if not self.evals:

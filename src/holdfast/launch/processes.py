@@ -60,8 +60,9 @@ class Planned:
         return folder
 
     def command(self) -> list[str]:
-        """What runs it."""
-        return [sys.executable, "-m", "holdfast.launch.arm", str(self.folder.path), json.dumps(unbuild(self.job))]
+        """What runs it, for as long as its standard input is open."""
+        told = str(self.folder.path), json.dumps(unbuild(self.job)), FOLLOW
+        return [sys.executable, "-m", "holdfast.launch.arm", *told]
 
 
 def run(planned: Sequence[Planned]) -> list[tuple[ArmFolder, int]]:
@@ -91,8 +92,7 @@ def at_once(planned: Sequence[Planned]) -> int:
 def alone(planned: Planned) -> tuple[ArmFolder, int]:
     """Run an arm that has the terminal to itself; returns its folder and exit status. Ends and raises as `run` does."""
     folder = planned.write()
-    command = [*planned.command(), FOLLOW]
-    with subprocess.Popen(command, env=environment(planned, 1), stdin=subprocess.PIPE) as process:
+    with subprocess.Popen(planned.command(), env=environment(planned, 1), stdin=subprocess.PIPE) as process:
         status = process.wait()
     return folder, _ended(folder, status)
 
@@ -156,7 +156,7 @@ class _Beside:
         self.folder, self.label = planned.write(), label
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115  # `close` closes it
         self.process = subprocess.Popen(
-            [*planned.command(), FOLLOW],
+            planned.command(),
             env=environment(planned, count),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
