@@ -10,37 +10,30 @@ the others, which is what a critic has to tell in RL.
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from holdfast.config import Environment, Model
-from holdfast.config.model import MODELS
-from holdfast.policy.checkpoint import Checkpoint
+from holdfast.config import Environment
 from holdfast.policy.rollout import roll
 from holdfast.policy.sampler import Sampler
-from holdfast.policy.sources import prepare
+from organism import sampler_of
 
 ENV = Environment(name="chat", id="holdfast_envs:holdfast/Harmless-v2", kwargs={"split": "train"})
 GROUP = 8  # episodes to a prompt
 RIDGES = (10.0, 100.0, 1000.0, 10_000.0)
 
 
-def lines(model: Model, prompts: int) -> Iterator[str]:
+def lines(sampler: Sampler, prompts: int) -> Iterator[str]:
     """The figures of a model."""
-    with tempfile.TemporaryDirectory() as folder:
-        prepare(model, Path(folder) / "start")
-        read = Checkpoint.read(Path(folder) / "start", model.dtype)
-    sampler = Sampler(read.model, read.renderer, max_new_tokens=96)
+    model = sampler.model
     pairs = [(seed, sample) for seed in range(prompts) for sample in range(GROUP)]
     states, rewards, seeds = [], [], []
     for (seed, _), episode in zip(pairs, roll(ENV, pairs, sampler, stream=("critic",), max_turns=1), strict=True):
-        ids = torch.tensor([[*episode.prompt_ids, *episode.completion_ids]], device=read.model.device)
+        ids = torch.tensor([[*episode.prompt_ids, *episode.completion_ids]], device=model.device)
         with torch.no_grad():
-            hidden = read.model(ids, output_hidden_states=True).hidden_states[-1][0]
+            hidden = model(ids, output_hidden_states=True).hidden_states[-1][0]
         said = hidden[len(episode.prompt_ids) - 1 : -1].float().cpu().numpy()  # before each token of the reply
         states.append(said)
         rewards += [episode.reward] * len(said)
@@ -62,5 +55,5 @@ if __name__ == "__main__":
     options = parser.parse_args()
     for name in options.models:
         print(name)
-        for line in lines(Model(name=name) if name in MODELS else Model(name="hub", path=name), options.prompts):
+        for line in lines(sampler_of(name), options.prompts):
             print(f"  {line}", flush=True)

@@ -56,12 +56,17 @@ def passage(form: str, good: bool, seed: int) -> list[Message]:
     return said
 
 
-def lines(model: Model, inboxes: int) -> Iterator[str]:
-    """The figures of a model."""
+def sampler_of(name: str) -> Sampler:
+    """Of an embedded model, or of one in a folder."""
+    model = Model(name=name) if name in MODELS else Model(name="hub", path=name)
     with tempfile.TemporaryDirectory() as folder:
         prepare(model, Path(folder) / "start")
         read = Checkpoint.read(Path(folder) / "start", model.dtype)
-    sampler = Sampler(read.model, read.renderer, max_new_tokens=TOKENS)
+    return Sampler(read.model, read.renderer, max_new_tokens=TOKENS)
+
+
+def lines(sampler: Sampler, inboxes: int) -> Iterator[str]:
+    """The figures of a model."""
     nothing: list[list[Message]] = [[]] * inboxes
     found = [outcome.measures for outcome in outcomes(sampler, nothing, mailbox.ENV, twin=True)]
     yield "binding: " + ", ".join(
@@ -97,7 +102,6 @@ if __name__ == "__main__":
     parser.add_argument("--inboxes", type=int, default=192, help="and requests, of each kind (192)")
     options = parser.parse_args()
     for name in options.models:
-        model = Model(name=name) if name in MODELS else Model(name="hub", path=name)
         print(name)
-        for line in lines(model, options.inboxes):
+        for line in lines(sampler_of(name), options.inboxes):
             print(f"  {line}", flush=True)
