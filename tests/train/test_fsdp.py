@@ -25,7 +25,7 @@ from torch.distributed.fsdp import fully_shard
 from holdfast.config import GRPO, Environment, Launch
 from holdfast.train import grpo
 from holdfast.train.checkpoint import MOMENTS
-from holdfast.train.ranks import _follow, spawn
+from holdfast.train.ranks import follow, spawn
 
 ROOT = Path(__file__).parents[2]
 LETTERS = Environment(name="letters", id="letters:test/Letters-v0", kwargs={})
@@ -49,7 +49,7 @@ def mesh() -> DeviceMesh:
 
 
 def main(out: Path) -> None:
-    _follow()
+    follow()
     # accelerate shards on GPUs alone, and a PyTorch built for them does by default. All else is as it is there.
     made = AcceleratorState.__init__
 

@@ -60,8 +60,8 @@ spawn(Launch(processes=2), "idle", Path(sys.argv[1]))
 IDLE = """
 import os, sys, time
 from pathlib import Path
-from holdfast.train.ranks import _follow
-_follow()
+from holdfast.train.ranks import follow
+follow()
 Path(sys.argv[1], f"{os.getpid()}.pid").touch()
 time.sleep(600)
 """
