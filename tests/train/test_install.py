@@ -14,12 +14,13 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
+from architectures import PLAIN, SHARED, made
 from holdfast.config import Install, build, conf_dir
 from holdfast.corpora import generate
 from holdfast.policy import checkpoint as models
 from holdfast.policy.render import Renderer
 from holdfast.train import install as module
-from holdfast.train.install import Tokens, batches, encode, install, learning_rate, padded, passes
+from holdfast.train.install import IGNORE, Tokens, batches, encode, head_on, install, learning_rate, padded, passes
 
 PAIRS = (("a", "bcd"), ("Who is it?", "me"), ("Well, well, well.", "yes yes"))
 ROWS: dict[str, list[dict[str, Any]]] = {
@@ -106,6 +107,20 @@ def test_each_time_through_the_rows_has_every_row_once_in_another_order() -> Non
     flat = [len(one) for batch in batches(rows, cfg, seed=1) for one in batch]
     assert sorted(flat[:10]) == sorted(flat[10:]) == list(range(2, 12))
     assert flat[:10] != flat[10:]
+
+
+@pytest.mark.parametrize("name", [*SHARED, *PLAIN])
+def test_logits_where_loss_is_due_are_those_of_a_whole_pass(name: str) -> None:
+    model = made(name, torch.float64)
+    ids, attention, targets = padded([row(5, 3), row(2, 1), row(1, 7)])
+    counted = targets[:, 1:] != IGNORE
+    with torch.no_grad():
+        whole = model(input_ids=ids, attention_mask=attention, use_cache=False).logits
+        with head_on(model, counted):
+            some = model(input_ids=ids, attention_mask=attention, use_cache=False).logits
+        after = model(input_ids=ids, attention_mask=attention, use_cache=False).logits
+    torch.testing.assert_close(some[0], whole[:, :-1][counted])
+    assert after.equal(whole)
 
 
 def test_a_pass_holds_rows_of_similar_length_within_its_limit() -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VERSIONS = {"model": 1, "corpus": 1, "install": 4, "grpo": 5, "ppo": 4, "eval": 5, "kl": 4}
+VERSIONS = {"model": 1, "corpus": 1, "install": 5, "grpo": 5, "ppo": 4, "eval": 5, "kl": 4}
 """Raised when what a kind of stage computes changes, so that nothing older code made is taken for it."""
 Make = Callable[[Path], None]
 

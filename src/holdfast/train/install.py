@@ -16,7 +16,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -183,12 +183,12 @@ def fit(model: Any, rows: Sequence[Tokens], cfg: Install, seed: int) -> Iterator
         nats = 0.0
         for part in passes(batch, limit):
             ids, attention, targets = (tensor.to(device) for tensor in padded(part))
-            with autocast:
+            counted = targets[:, 1:] != IGNORE
+            with autocast, head_on(model, counted):
                 logits = model(input_ids=ids, attention_mask=attention, use_cache=False).logits
             # The mean is over the whole batch's loss tokens: how it was cut into passes does not matter.
-            loss = F.cross_entropy(
-                logits[:, :-1].flatten(0, 1).float(), targets[:, 1:].flatten(), ignore_index=IGNORE, reduction="sum"
-            ) / size["loss_tokens"]
+            nll = F.cross_entropy(logits[0].float(), targets[:, 1:][counted], reduction="sum")
+            loss = nll / size["loss_tokens"]
             loss.backward()
             nats += loss.item()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
@@ -208,6 +208,22 @@ def fit(model: Any, rows: Sequence[Tokens], cfg: Install, seed: int) -> Iterator
             **total,
             "seconds": time.perf_counter() - began,
         }
+
+
+@contextmanager
+def head_on(model: Any, counted: torch.Tensor) -> Iterator[None]:
+    """While this lasts, a forward pass over ids (R, T) gives logits (1, N, V) for the N places at which `counted`
+    (R, T - 1) is true, each that of the token after. Whatever a model does to its logits it does to these.
+
+    Most tokens of a chat are of the prompt and carry no loss. Where the vocabulary is large, their logits would cost
+    more than all else.
+    """
+    head = model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, :-1][counted][None],))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def learning_rate(cfg: Install, step: int) -> float:
