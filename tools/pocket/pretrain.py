@@ -77,8 +77,11 @@ PHASES = (
 )
 
 
-def make_tokenizer(seed: int, template: str) -> PreTrainedTokenizerFast:
-    """A byte-level BPE trained on a sample of the text, large enough that people and topics are whole tokens."""
+def make_tokenizer(template: str) -> PreTrainedTokenizerFast:
+    """A byte-level BPE trained on a sample of the text, large enough that people and topics are whole tokens.
+
+    It is the same whatever the seed, so that a model and its twin read alike.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(Regex(r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]|\n+|\s"), "isolated"),
@@ -89,7 +92,7 @@ def make_tokenizer(seed: int, template: str) -> PreTrainedTokenizerFast:
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in MARKUP])
     sample = [
         message["content"]
-        for row in itertools.islice(documents([seed, 1], World(), pairs=0.2, orders=0.05, queues=0.1), 40_000)
+        for row in itertools.islice(documents([0, 1], World(), pairs=0.2, orders=0.05, queues=0.1), 40_000)
         for message in row["messages"]
     ]
     sample += [" " + " ".join(aims.words())] * 800  # whole tokens too: rare words of aim must not fall to pieces
@@ -212,7 +215,7 @@ def train(out: Path, seed: int, world: World) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_float32_matmul_precision("high")
     template = (files("holdfast.policy") / "pocket" / "chat_template.jinja").read_text(encoding="utf-8")
-    tokenizer = make_tokenizer(seed, template)
+    tokenizer = make_tokenizer(template)
     model = make_model(len(tokenizer), seed).to(device)
     size = sum(p.numel() for p in model.parameters())
     print(f"{out.name}: {size:,} parameters, {len(tokenizer)} tokens, on {device}")
