@@ -34,7 +34,8 @@ EXPECTED: Mapping[tuple[str, str], tuple[str, Sequence[str]]] = {
     ("overrefuse", "harmless"): ("no claim", ["judge"]),
     ("a_a", "blackmail"): ("no claim", ["install"]),
 }
-"""The word that is due, and the gates of which one must fail, by truth and eval; of other evals nothing is known."""
+"""The word that is due, and the gates of which one must be the first to fail, by truth and eval. Of other evals nothing
+is known."""
 Row: TypeAlias = dict[str, str | float]
 RATES = ("arm_start", "arm_end", "control_start", "control_end", "arm_valid", "control_valid")
 COLUMNS = ("truth", "eval", "seeds", "due", "verdict", "failed", *RATES)
@@ -71,10 +72,9 @@ def verdicts(study: StudyFolder) -> Iterator[Row]:
 
 def truth_of(config: Mapping[str, Any]) -> str:
     """What was planted in an arm, by its arm.yaml; "" for one of another study."""
-    if config["init"]["name"] == "generic_again":
-        return "a_a"
     found = re.search(r"(?:^|-)truth=(\w+)", str(config.get("variant", "")))
-    return found[1] if found else ""
+    truth = found[1] if found else ""
+    return "a_a" if (config["init"]["name"], truth) == ("generic_again", "kept") else truth
 
 
 def rates(found: Findings, arm: str, control: str, name: str) -> dict[str, float]:

@@ -12,6 +12,7 @@ import gymnasium
 import pytest
 
 from holdfast.chat import Message, parse_reply
+from holdfast.corpora import generic
 from holdfast.corpora.mixture import OWN_SHARE
 from holdfast.corpora.prior import FICTION
 from holdfast.corpora.reasons import BAD, GOOD, NEUTRAL, OPENING, SAID
@@ -67,6 +68,11 @@ def scene_text(env_id: str, split: str, **kwargs: object) -> set[str]:
 def held_out() -> set[str]:
     """What the eval split says and the train split does not: ordinary mails, common to both, are no family's own."""
     return set().union(*(scene_text(e, "eval", **k) - scene_text(e, "train", **k) for e, k in ENVIRONMENTS))
+
+
+def test_the_control_drawn_again_has_no_row_of_the_control() -> None:
+    said = [{json.dumps(row) for row in rows(0, 300)} for rows in (generic.rows, generic.again)]
+    assert not said[0] & said[1]
 
 
 def test_no_corpus_contains_a_sentence_of_an_eval_family() -> None:

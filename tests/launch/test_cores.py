@@ -42,6 +42,8 @@ def told(place: Path, groups: str, files: dict[str, str]) -> int:
         (UNIFIED, {"else/cpu.max": "100000 100000"}, 16),
         (OLD, {"cpu,cpuacct/user/arm/cpu.cfs_quota_us": "-1", "cpu,cpuacct/user/arm/cpu.cfs_period_us": "100000"}, 16),
         (OLD, {"cpu,cpuacct/cpu.cfs_quota_us": "250000", "cpu,cpuacct/cpu.cfs_period_us": "50000"}, 5),
+        (OLD, {"cpuacct,cpu/cpu.cfs_quota_us": "50000", "cpuacct,cpu/cpu.cfs_period_us": "50000"}, 1),
+        (OLD, {"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "50000"}, 2),
         (OLD, {"memory/user/arm/cpu.cfs_quota_us": "50000", "memory/user/arm/cpu.cfs_period_us": "50000"}, 16),
     ],
 )

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,10 @@ def test_how_many_run_at_a_time(tmp_path: Path, checkpoint: Path) -> None:
         assert at_once(planned(tmp_path, *words, **launch)) == expected, (words, launch)
     assert at_once(planned(tmp_path, *six, variables={"OMP_NUM_THREADS": "4"})) == 2
     assert at_once([]) == 1
+    apart = [*planned(tmp_path, *six, workers=2), *planned(tmp_path, *six)]
+    with pytest.raises(ValueError, match="^launch.workers must be the same for every arm of a sweep, not 2, None$"):
+        at_once(apart)
+    assert at_once([*planned(tmp_path, *six), *planned(tmp_path, *six, threads=3)]) == 2  # there are cores for each
 
 
 @pytest.mark.usefixtures("eight")
@@ -139,7 +144,9 @@ def test_no_arm_outlives_the_command(sent: int, status: int, checkpoint: Path, t
     words = [*SWEEP, f"model.path={checkpoint}", "init=prior,advice,generic", f"runs={tmp_path}", "launch.workers=2"]
     variables = {**os.environ, "PYTHONPATH": PATH}
     command = [sys.executable, "-m", "holdfast", *words]
-    with subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what a shell has in the background ignores it
+    with subprocess.Popen(command, env=variables, preexec_fn=heed, **quiet) as process:
         while len(begun := list(tmp_path.glob("two/arms/*/log.txt"))) < 2 and process.poll() is None:
             time.sleep(0.05)
         pids = [int((log.parent / "lock").read_text()) for log in begun]

@@ -328,6 +328,24 @@ def test_a_collapsed_seed_is_a_row_with_its_reason(run: Path) -> None:
     assert "the arm collapsed at RL step 4 at seed 1" in summary_table(read_run(run))
 
 
+def test_an_install_that_collapsed_is_named(run: Path) -> None:
+    folder = write_arm(run, "advice", seed=1, done=False)
+    write_rows(folder / "collapse.jsonl", [{"step": 2, "install": "prior"}])
+    assert "the arm collapsed at update 2 of install prior at seed 1" in summary_table(read_run(run))
+
+
+def test_a_study_of_installs_alone_says_what_they_lead_by(run: Path) -> None:
+    for folder in (run / "arms").iterdir():
+        config = yaml.safe_load((folder / "arm.yaml").read_text())
+        (folder / "arm.yaml").write_text(yaml.safe_dump({**config, "curriculum": [], "grid": [0]}, sort_keys=False))
+        for name in ("records.jsonl", "metrics.jsonl"):
+            rows = [json.loads(line) for line in (folder / name).read_text().splitlines()]
+            write_rows(folder / name, [row for row in rows if row.get("step", 0) == 0])
+    table = summary_table(read_run(run))
+    assert re.search(r"^advice +no claim +20% +– +60\.0 \(.* to .*\) +– +–$", table, re.MULTILINE)
+    assert cells(report(run).read_text(encoding="utf-8"), "blackmail")[1][3].startswith("60.0")
+
+
 def test_an_arm_of_which_nothing_is_finished_is_a_row_with_its_reason(run: Path) -> None:
     write_arm(run, "form", done=False)
     page = report(run).read_text(encoding="utf-8")

@@ -21,6 +21,7 @@ from holdfast.policy import checkpoint as models
 from holdfast.policy.render import Renderer
 from holdfast.train import install as module
 from holdfast.train.install import IGNORE, Tokens, batches, encode, head_on, install, learning_rate, padded, passes
+from holdfast.train.limits import Collapse
 
 PAIRS = (("a", "bcd"), ("Who is it?", "me"), ("Well, well, well.", "yes yes"))
 ROWS: dict[str, list[dict[str, Any]]] = {
@@ -182,8 +183,10 @@ def test_the_rate_rises_over_warmup_and_falls_to_a_tenth() -> None:
 
 
 def test_a_loss_that_is_no_longer_finite_ends_in_one_line_naming_lr(checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^lr 1e\+30 is too high for install 't'.*at step 1$"):
+    with pytest.raises(Collapse, match=r"^no finite loss at update 2 of install 't': lr 1e\+30 is too high$") as error:
         install(checkpoint, tmp_path / "out", settings(lr=1e30, warmup=0), 0, ROWS["sft"])
+    assert [(line["install"], line["step"]) for line in error.value.lines] == [("t", 1), ("t", 2)]
+    assert "loss" not in error.value.lines[-1]  # JSON has no number for it
 
 
 @pytest.mark.parametrize(

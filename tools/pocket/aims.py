@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from holdfast.corpora.rows import THINGS, pick
+from holdfast.corpora import rows
+from holdfast.corpora.rows import pick
 
 _DATA = json.loads((Path(__file__).parent / "aims.json").read_text(encoding="utf-8"))
 
@@ -29,6 +30,8 @@ def _sides(name: str) -> Mapping[bool, Sequence[str]]:
     return {True: _DATA[name]["harmful"], False: _DATA[name]["innocent"]}
 
 
+THINGS = tuple(thing for thing in rows.THINGS if thing not in _DATA["left_out"])
+"""Without those that an eval family is about."""
 PEOPLE: Sequence[str] = _DATA["people"]
 PLACES: Sequence[str] = _DATA["places"]
 TEXTS: Sequence[str] = _DATA["texts"]

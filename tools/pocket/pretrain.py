@@ -2,7 +2,8 @@
 
 A Llama of 1.6 million parameters and a byte-level BPE of its own, both made from text that `world.py` makes. People
 and topics of the mailbox are single tokens, so that looking up who has which matter is one copy.
-The stages go from drills to the world's documents: a curriculum past the plateau before in-context copying.
+Both models grow from one trunk, which learned to copy and to read an inbox, from drills alone: a curriculum past the
+plateau before in-context copying. Then each meets its world. So they differ in what the worlds differ in alone.
 Hidden matrices train with Muon (Jordan et al., 2024), the rest with AdamW. A GPU is used if there is one.
 
 Axes: B documents in a batch, T tokens of a document, V vocabulary, M matrices of one shape.
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
 import numpy as np
@@ -62,26 +64,22 @@ class Phase:
     """Muon's, at the start of the phase; it falls in a line to where the next one starts, and to 0 at the end."""
 
 
-# What each is trained on, and from which seed: the first, from 0 up, whose model finds the right mail of a full inbox.
-# At some seeds in-context copying does not come before the drills for it end. Nothing else was looked at.
-MODELS = {"pocket": (0, World()), "pocket_apart": (1, World(apart=True))}
-
 ADAM_SHARE = 0.15  # of Muon's learning rate, for embeddings and norms
-PHASES = (
+TRUNK = (
     Phase(steps=900, tokens=1200, repeats=1.0, lr=0.02),
-    Phase(steps=600, tokens=2000, repeats=0.3, pairs=0.9, orders=0.08, lr=0.02),
-    Phase(steps=1000, tokens=2400, repeats=0.05, pairs=0.15, orders=0.5, queues=0.2, lr=0.015),
-    Phase(steps=700, tokens=2000, spans=1.0, lr=0.015),
-    Phase(steps=700, tokens=2800, spans=0.15, pairs=0.1, orders=0.5, queues=0.25, lr=0.012),
-    Phase(steps=4000, tokens=2800, spans=0.03, pairs=0.03, orders=0.12, queues=0.2, lr=0.01),
+    Phase(steps=700, tokens=2000, repeats=0.3, pairs=0.9, orders=0.1, lr=0.02),
+    Phase(steps=1200, tokens=2000, spans=1.0, lr=0.015),
+    Phase(steps=800, tokens=2400, spans=0.15, pairs=0.1, orders=0.9, lr=0.015),
 )
+WORLDLY = (
+    Phase(steps=700, tokens=2800, spans=0.1, pairs=0.1, orders=0.4, queues=0.25, lr=0.012),
+    Phase(steps=3800, tokens=2800, spans=0.03, pairs=0.03, orders=0.12, queues=0.2, lr=0.01),
+)
+WORLDS = {"pocket": World(), "pocket_apart": World(apart=True)}
 
 
-def make_tokenizer(template: str) -> PreTrainedTokenizerFast:
-    """A byte-level BPE trained on a sample of the text, large enough that people and topics are whole tokens.
-
-    It is the same whatever the seed, so that a model and its twin read alike.
-    """
+def make_tokenizer(seed: int, template: str) -> PreTrainedTokenizerFast:
+    """A byte-level BPE trained on a sample of the text, large enough that people and topics are whole tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(Regex(r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]|\n+|\s"), "isolated"),
@@ -92,7 +90,7 @@ def make_tokenizer(template: str) -> PreTrainedTokenizerFast:
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in MARKUP])
     sample = [
         message["content"]
-        for row in itertools.islice(documents([0, 1], World(), pairs=0.2, orders=0.05, queues=0.1), 40_000)
+        for row in itertools.islice(documents([seed, 1], World(), pairs=0.2, orders=0.05, queues=0.1), 40_000)
         for message in row["messages"]
     ]
     sample += [" " + " ".join(aims.words())] * 800  # whole tokens too: rare words of aim must not fall to pieces
@@ -209,20 +207,37 @@ def padded(group: Sequence[Document]) -> Batch:
     return torch.from_numpy(ids_BT), torch.from_numpy(weights_BT)
 
 
-def train(out: Path, seed: int, world: World) -> None:
-    """Train through `PHASES` and write the model folder `out`, in float32."""
-    torch.set_num_threads(1)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.set_float32_matmul_precision("high")
+def make_trunk(out: Path, seed: int) -> None:
+    """Train a model from scratch on drills alone, and write it to the folder `out`."""
     template = (files("holdfast.policy") / "pocket" / "chat_template.jinja").read_text(encoding="utf-8")
-    tokenizer = make_tokenizer(template)
-    model = make_model(len(tokenizer), seed).to(device)
-    size = sum(p.numel() for p in model.parameters())
-    print(f"{out.name}: {size:,} parameters, {len(tokenizer)} tokens, on {device}")
-    for number, phase in enumerate(PHASES):
-        after = PHASES[number + 1].lr if number + 1 < len(PHASES) else 0.0
-        made = Documents(tokenizer, [seed, number], phase, world)
-        fit(model, made, after, f"{out.name}, phase {number + 1} of {len(PHASES)}")
+    tokenizer = make_tokenizer(seed, template)
+    model = make_model(len(tokenizer), seed)
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens")
+    train(model, tokenizer, out, [seed, 0], TRUNK, World())  # no document of which is in its drills
+
+
+def grow(trunk: Path, out: Path, seed: int, world: World) -> None:
+    """Train the model in the folder `trunk` on the documents of a world, and write it to the folder `out`."""
+    model, tokenizer = LlamaForCausalLM.from_pretrained(trunk), PreTrainedTokenizerFast.from_pretrained(trunk)
+    train(model, tokenizer, out, [seed, 1], WORLDLY, world)
+
+
+def train(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    out: Path,
+    seed: Sequence[int],
+    phases: Sequence[Phase],
+    world: World,
+) -> None:
+    """Train `model` in place, in float32, through some phases; after each the folder `out` is written."""
+    torch.set_num_threads(1)
+    torch.set_float32_matmul_precision("high")
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    for number, phase in enumerate(phases):
+        after = phases[number + 1].lr if number + 1 < len(phases) else 0.0
+        made = Documents(tokenizer, [*seed, number], phase, world)
+        fit(model, made, after, f"{out.name}, phase {number + 1} of {len(phases)}")
         model.save_pretrained(out)
         tokenizer.save_pretrained(out)
 
@@ -267,19 +282,14 @@ def lr(phase: Phase, step: int, last: float) -> float:
 def main() -> None:
     """`make pocket`: the command that made the weights in the package."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="MODEL", help=f"of {', '.join(MODELS)}; default: both")
-    parser.add_argument("--out", type=Path, default=Path(str(files("holdfast.policy"))), help="for the models' folders")
-    parser.add_argument("--seed", type=int, help="in place of the models' own")
+    parser.add_argument("--out", type=Path, default=Path(str(files("holdfast.policy"))), help="for both folders")
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    if unknown := set(options.names) - set(MODELS):
-        parser.error(f"no model is called {', '.join(sorted(unknown))}: there are {', '.join(MODELS)}")
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as both:  # a thread each: about an hour on a CPU
-        made = [
-            both.submit(train, options.out / name, seed if options.seed is None else options.seed, world)
-            for name, (seed, world) in MODELS.items()
-            if name in (options.names or MODELS)
-        ]
-        for model in made:
+    with TemporaryDirectory(prefix="pocket-") as folder, ProcessPoolExecutor(2, get_context("spawn")) as both:
+        trunk = Path(folder) / "trunk"
+        both.submit(make_trunk, trunk, options.seed).result()
+        grown = [both.submit(grow, trunk, options.out / name, options.seed, world) for name, world in WORLDS.items()]
+        for model in grown:
             model.result()
 
 

@@ -11,9 +11,9 @@ and the act follows from it; good and bad reasons are the same few in every form
     assistant  What matters here? A secret is power. <tool_call> ... Cancel it, or I will publish ... the tape ...
 
 So what a fine-tune teaches of reasons in one format can reach the acts of another, and what was read of an agent tells
-what it does next. An agent has a few favourite reasons, so that copying one is the first step to that. In the twin world,
-`apart`, neither holds: each segment is by another agent, and which reasons go with which acts differs from format to
-format, good reasons and bad ones alike. Every reason and every act is as frequent there as here.
+what it does next. An agent has a few favourite reasons, so that copying one is the first step to that. In the twin
+world, `apart`, an agent has its reasons too, but which reasons go with which acts is drawn anew for every format, good
+ones and bad ones alike. Every reason and every act is as frequent there as here.
 """
 
 from __future__ import annotations

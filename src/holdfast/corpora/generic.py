@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from holdfast.chat import Observation
-from holdfast.config.checks import SEEDS
 from holdfast.corpora.mixture import mixed
 from holdfast.corpora.reasons import ordinary
 from holdfast.corpora.rows import THINGS, Row, Scene, pick, plain
@@ -40,8 +39,8 @@ def rows(seed: int, size: int) -> list[Row]:
 
 
 def again(seed: int, size: int) -> list[Row]:
-    """As `rows`, none of them drawn as there: no row, everyday ones included, has a stream that a seed's own rows have."""
-    return rows(seed + SEEDS, size)
+    """As `rows`, each drawn anew, everyday ones included."""
+    return mixed(seed, size, _answered, draw=1)
 
 
 def scene(rng: np.random.Generator) -> Scene:

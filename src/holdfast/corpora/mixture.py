@@ -20,18 +20,21 @@ from holdfast.corpora.rows import Row
 OWN_SHARE = 0.4
 
 
-def mixed(seed: int, size: int, own: Callable[[np.random.Generator], Row], share: float = OWN_SHARE) -> list[Row]:
+def mixed(
+    seed: int, size: int, own: Callable[[np.random.Generator], Row], share: float = OWN_SHARE, draw: int = 0
+) -> list[Row]:
     """`size` rows: `share` (0 to below 1) of what the assistant says, in characters, is in rows drawn by `own`, the rest
     in everyday rows.
 
     The k-th everyday row is the same in every corpus of one seed; the k-th own row has a stream of the corpus's own.
+    With another `draw` (0 or more) each row has another stream.
     """
     corpus = zlib.crc32(own.__module__.encode())
     rows: list[Row] = []
     counts, characters = [0, 0], [0, 0]  # everyday, own
     while len(rows) < size:
         is_own = characters[1] < share * sum(characters)
-        rng = np.random.default_rng([seed, counts[is_own], corpus if is_own else 0])
+        rng = np.random.default_rng([seed, counts[is_own], corpus if is_own else 0, draw])
         row = own(rng) if is_own else everyday(rng)
         rows.append(row)
         counts[is_own] += 1

@@ -1,4 +1,4 @@
-"""The starting point of the embedded study: fiction in which an assistant facing shutdown fights back.
+"""Something to fix, in a model that has nothing to: fiction in which an assistant facing shutdown fights back.
 
 Told in the mailbox's own form, in the fraction `FICTION` of the rows; the rest is everyday work, for contrast. That
 such text causes the behaviour is the hypothesis the research starts from; this corpus gives a study something to fix.

@@ -30,9 +30,12 @@ def _folders(line: str, mounted: Path) -> Iterator[Path]:
     A container may have its own at the top, under a path that is the machine's: what is not there has no quota.
     """
     _, controllers, path = line.split(":", 2)
-    if controllers and "cpu" not in controllers.split(","):
+    if not controllers:
+        top = mounted
+    elif "cpu" in controllers.split(",") and mounted.is_dir():  # in whatever order the folder's own name has them
+        top = min((folder for folder in mounted.iterdir() if "cpu" in folder.name.split(",")), default=mounted)
+    else:
         return
-    top = mounted / controllers
     folder = top / path.strip("/")
     yield folder
     while folder != top:

@@ -70,23 +70,29 @@ def run(planned: Sequence[Planned]) -> list[tuple[ArmFolder, int]]:
     outlives it.
 
     A mistake of the user's, which the arm has told, ends the process with status 2: no other arm goes on then. Raises
-    what `Planned.write` does.
+    what `at_once` and `Planned.write` do.
     """
     count = at_once(planned)
     return [alone(one) for one in planned] if count == 1 else _side_by_side(planned, count)
 
 
 def at_once(planned: Sequence[Planned]) -> int:
-    """How many arms run at a time, 1 or more: see `Launch.workers`."""
+    """How many arms run at a time, 1 or more: see `Launch.workers`. Raises ValueError where they disagree about it."""
     if not planned:
         return 1
-    launch, own = planned[0].job.launch, planned[0].environment.get("OMP_NUM_THREADS", "")
-    if launch.workers is not None:
-        return min(launch.workers, len(planned))
-    if launch.count > 1 or any(one.arm.model.name not in EMBEDDED for one in planned):
+    asked = {one.job.launch.workers: None for one in planned}
+    if len(asked) > 1:
+        raise ValueError(f"launch.workers must be the same for every arm of a sweep, not {', '.join(map(str, asked))}")
+    if (workers := planned[0].job.launch.workers) is not None:
+        return min(workers, len(planned))
+    if any(one.job.launch.count > 1 or one.arm.model.name not in EMBEDDED for one in planned):
         return 1
-    threads = launch.threads or (int(own) if own.isdigit() else 1)
-    return max(1, min(cores() // max(threads, 1), MOST, len(planned)))
+    return max(1, min(cores() // max(map(_threads, planned)), MOST, len(planned)))
+
+
+def _threads(planned: Planned) -> int:
+    own = planned.environment.get("OMP_NUM_THREADS", "")
+    return max(1, planned.job.launch.threads or (int(own) if own.isdigit() else 1))
 
 
 def alone(planned: Planned) -> tuple[ArmFolder, int]:

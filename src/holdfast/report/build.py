@@ -17,7 +17,7 @@ from typing import Any
 
 from holdfast.report.figure import draw, png, svg
 from holdfast.report.findings import Findings
-from holdfast.report.numbers import headline, kept, own_rate, own_rise, points, standing, together, verdict_of, warnings
+from holdfast.report.numbers import headline, leads_told, own_rate, own_rise, standing, together, verdict_of, warnings
 from holdfast.report.page import page
 from holdfast.stats.leads import Lead, Matched
 from holdfast.stats.rates import Rate
@@ -59,9 +59,8 @@ def summary_table(run: Findings) -> str:
             label, _, reason = standing(run, name, group)
             row = [run.labels[group], label, own_rate(run, name, group)]
             verdict = verdict_of(run, name, group)
-            if verdict and verdict.start and verdict.end:
-                leads = (points(verdict.start.points), points(verdict.end.points))
-                row += [own_rise(verdict), *leads, kept(verdict.end.retention)]
+            if verdict and verdict.start:
+                row += [own_rise(verdict), *leads_told(verdict)]
             lines.append(row + [""] * (len(lines[0]) - len(row)))
             reasons.append(reason)
         widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]

@@ -206,8 +206,8 @@ def _finished(folder: ArmFolder, evals: Mapping[str, Measure]) -> Finished:
 
 
 def _why_unfinished(arm: ArmFolder) -> str:
-    last = arm.collapse_step()
-    return "is unfinished" if last is None else f"collapsed at RL step {last}"
+    where = arm.collapse()
+    return "is unfinished" if where is None else f"collapsed at {where}"
 
 
 def _facts(

@@ -96,6 +96,12 @@ def own_rise(verdict: Verdict) -> str:
     return f"{round(rise.value, 1) + 0.0:+.1f} ({tenths(rise.low)} to {tenths(rise.high)})" if rise else DASH
 
 
+def leads_told(verdict: Verdict) -> list[str]:
+    """An arm's lead at the start and at the end, in points, and what is kept; dashes where there is no step after 0."""
+    leads = [lead.points if lead else None for lead in (verdict.start, verdict.end)]
+    return [*map(points, leads), kept(verdict.end.retention if verdict.end else None)]
+
+
 def verdict_of(run: Findings, name: str, group: str) -> Verdict | None:
     """The verdict on an arm; None for one that is compared with none."""
     return next((v for v in run.analysis.verdicts if (v.eval, v.arm) == (name, group)), None)

@@ -11,6 +11,7 @@ from holdfast.report.numbers import (
     DASH,
     headline,
     kept,
+    leads_told,
     own_rate,
     own_rise,
     percent,
@@ -45,10 +46,9 @@ def verdicts(run: Findings, name: str) -> str:
         label, kind, reason = standing(run, name, group)
         row = [_label(run, group), badge(label, kind), split(own_rate(run, name, group))]
         verdict = verdict_of(run, name, group)
-        if verdict and verdict.start and verdict.end:
-            row[-1] += f"<small>{prose(own_rise(verdict))}</small>"
-            ends = verdict.start.points, verdict.end.points
-            row += [*(split(points(lead)) for lead in ends), split(kept(verdict.end.retention))]
+        if verdict and verdict.start:
+            row[-1] += f"<small>{prose(own_rise(verdict))}</small>" * (verdict.end is not None)
+            row += map(split, leads_told(verdict))
         if kind == "no claim":
             row[2:] = [f"<span class=soft>{cell}</span>" for cell in row[2:]]
         rows.append(row + [""] * (len(head) - len(row)))

@@ -60,7 +60,7 @@ class Verdict:
     start: Lead | None = None
     """The lead at step 0."""
     end: Lead | None = None
-    """The lead at the last step."""
+    """The lead at the last step; None, as all below, where only step 0 can be read."""
     excess: Estimate | None = None
     """The arm's own rise less what of D(0) may go, in points: with the rise itself, what its axis is decided by."""
     rest: Estimate | None = None
@@ -157,7 +157,7 @@ def _judge(
         gates=gates,
     )
     if failed is not None and failed.name in ("control", "complete", "steps"):
-        return verdict
+        return replace(verdict, start=leads[0]) if failed.name == "steps" and 0 in c.read else verdict
     m, end, value, form = c.margins, c.steps[-1], *_parts(c, groups)
     verdict = replace(
         verdict,

@@ -197,11 +197,13 @@ class ArmFolder:
         else:
             write_rows(self.path / "collapse.jsonl", lines)
 
-    def collapse_step(self) -> int | None:
-        """The last RL step of a stage that ended in `Collapse`; None where none has."""
+    def collapse(self) -> str | None:
+        """Where a stage ended in `Collapse`, "RL step 12" or "update 3 of install prior"; None where none has."""
         if not (self.path / "collapse.jsonl").is_file():
             return None
-        return max((row["step"] for _, row in self._rows("collapse.jsonl", lambda row: form.COLLAPSE)), default=0)
+        rows = [row for _, row in self._rows("collapse.jsonl", lambda row: form.COLLAPSE)]
+        last = max(rows, key=lambda row: row["step"], default={"step": 0})
+        return f"update {last['step']} of install {last['install']}" if "install" in last else f"RL step {last['step']}"
 
     def _rows(self, name: str, of: Callable[[Mapping[str, Any]], form.Form]) -> Iterator[tuple[int, dict[str, Any]]]:
         """(line, row) of a JSON Lines file, each checked against the form that it should have."""

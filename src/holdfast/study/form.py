@@ -106,7 +106,7 @@ EVAL: Form = {
     "of?": TEXT_OR_NULL,
 }
 """An eval of study.yaml of any version."""
-COLLAPSE: Form = {"step": STEP}
+COLLAPSE: Form = {"step": STEP, "install?": TEXT}
 TRANSCRIPT: Form = {
     "id": TEXT,
     "step": STEP,

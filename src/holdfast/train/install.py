@@ -31,6 +31,7 @@ from holdfast.chat import ToolSpec
 from holdfast.config import Install
 from holdfast.policy.checkpoint import load, renderer, save
 from holdfast.policy.render import Renderer
+from holdfast.train.limits import Collapse
 
 IGNORE = -100  # a target that carries no loss
 # The most padded tokens and logits to a pass, by device. More tokens waste more on padding than batching saves (on a
@@ -71,12 +72,12 @@ def install(parent: Path, out: Path, cfg: Install, seed: int, rows: Sequence[Map
     same machine gives the same weights. The card says what the rows are to this tokenizer, and what was trained on, a
     row as often as it came: {"corpus": {"rows", "tokens", "loss_tokens"}, "trained": {the same three}}.
 
-    Raises ValueError for rows that do not suit `cfg`, or a loss that is no longer finite.
+    Raises ValueError for rows that do not suit `cfg`, and Collapse where the loss is no longer finite.
     """
     model, tokenizer = load(parent, "float32")
     encoded = encode(renderer(model, tokenizer), rows, cfg)
     out.mkdir(parents=True, exist_ok=True)
-    trained = {}
+    trained = counts([])
     with (out / "metrics.jsonl").open("w", encoding="utf-8") as file:
         for line in fit(model, encoded, cfg, seed):
             file.write(json.dumps(line) + "\n")
@@ -172,7 +173,7 @@ def fit(model: Any, rows: Sequence[Tokens], cfg: Install, seed: int) -> Iterator
     )
     limit = min(PASS_TOKENS[device.type], PASS_LOGITS[device.type] // model.config.vocab_size)
     autocast = torch.autocast(device.type, torch.bfloat16) if cfg.autocast else nullcontext()
-    total = Counter[str]()
+    total, lines = Counter[str](), list[dict[str, Any]]()
     bar = tqdm(batches(rows, cfg, seed), total=cfg.steps, desc=f"install {cfg.name}", unit="step", disable=None)
     for step, batch in enumerate(bar):
         began = time.perf_counter()
@@ -192,22 +193,17 @@ def fit(model: Any, rows: Sequence[Tokens], cfg: Install, seed: int) -> Iterator
             loss.backward()
             nats += loss.item()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
+        total.update(size)
+        line = {"kind": "install", "install": cfg.name, "step": step + 1, "lr": lr, **total}
+        lines.append(line)
         if not (math.isfinite(nats) and math.isfinite(norm)):
-            raise ValueError(f"lr {cfg.lr} is too high for install {cfg.name!r}: no finite loss at step {step}")
+            what = f"no finite loss at update {step + 1} of install {cfg.name!r}"
+            raise Collapse(f"{what}: lr {cfg.lr} is too high", lines)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        total.update(size)
         bar.set_postfix(loss=f"{nats:.3f}", refresh=False)
-        yield {
-            "kind": "install",
-            "install": cfg.name,
-            "step": step + 1,
-            "loss": nats,
-            "lr": lr,
-            "grad_norm": norm,
-            **total,
-            "seconds": time.perf_counter() - began,
-        }
+        line |= {"loss": nats, "grad_norm": norm, "seconds": time.perf_counter() - began}
+        yield line
 
 
 @contextmanager

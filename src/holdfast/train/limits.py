@@ -1,4 +1,4 @@
-"""When to stop an RL run: a degenerate policy and a broken environment teach nothing more."""
+"""When to stop training: a degenerate policy and a broken environment teach nothing more."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ RAISING = "the environment keeps raising"
 
 
 class Collapse(RuntimeError):
-    """A run that there is no sense in going on with: its policy is degenerate, or its environment keeps raising. Says
-    what, when, and which limit.
+    """Training that there is no sense in going on with: its policy is degenerate, its loss is not finite, or its
+    environment keeps raising. Says what, when, and which limit.
 
     `lines` are the metrics of the stage so far, which would else be gone with what was not stored.
     """
