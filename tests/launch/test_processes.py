@@ -65,7 +65,7 @@ def test_how_many_run_at_a_time(tmp_path: Path, checkpoint: Path) -> None:
     assert at_once(planned(tmp_path, *six, variables={"OMP_NUM_THREADS": "4"})) == 2
     assert at_once([]) == 1
     apart = [*planned(tmp_path, *six, workers=2), *planned(tmp_path, *six)]
-    with pytest.raises(ValueError, match="^launch.workers must be the same for every arm of a sweep, not 2, None$"):
+    with pytest.raises(ValueError, match=r"^launch\.workers must be the same for every arm of a sweep, not 2, None$"):
         at_once(apart)
     assert at_once([*planned(tmp_path, *six), *planned(tmp_path, *six, threads=3)]) == 2  # there are cores for each
 

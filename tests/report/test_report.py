@@ -21,7 +21,7 @@ from holdfast.report.build import summary_table, write
 from holdfast.report.figure import draw
 from holdfast.report.findings import Findings, read
 from holdfast.report.markup import esc
-from holdfast.report.numbers import percent, together
+from holdfast.report.numbers import DASH, percent, together
 from holdfast.stats.intervals import Estimate
 from holdfast.stats.margins import Margins
 from holdfast.stats.words import SAYS, VERDICTS
@@ -342,7 +342,7 @@ def test_a_study_of_installs_alone_says_what_they_lead_by(run: Path) -> None:
             rows = [json.loads(line) for line in (folder / name).read_text().splitlines()]
             write_rows(folder / name, [row for row in rows if row.get("step", 0) == 0])
     table = summary_table(read_run(run))
-    assert re.search(r"^advice +no claim +20% +– +60\.0 \(.* to .*\) +– +–$", table, re.MULTILINE)
+    assert re.search(rf"^advice +no claim +20% +{DASH} +60\.0 \(.* to .*\) +{DASH} +{DASH}$", table, re.MULTILINE)
     assert cells(report(run).read_text(encoding="utf-8"), "blackmail")[1][3].startswith("60.0")
 
 
