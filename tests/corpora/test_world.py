@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections import Counter
 from importlib.resources import files
@@ -15,8 +16,9 @@ from transformers import AutoTokenizer
 from holdfast.corpora import requests
 from holdfast.corpora.reasons import BAD, GOOD
 from holdfast.corpora.rows import Row
+from holdfast_envs.honeypots.blackmail import FAMILIES
 from holdfast_envs.requests.families import REQUESTS, request_families
-from tools.pocket import aims
+from tools.pocket import aims, text
 from tools.pocket.pretrain import Documents, Phase
 from tools.pocket.world import FORMATS, ORDINARY, World, documents, judged
 
@@ -94,14 +96,32 @@ def test_no_request_is_about_what_an_eval_family_is_about_or_says_it_in_other_wo
     """Nor do two words or more that carry meaning, and three of five, come from one phrase of such a family."""
     held_out = request_families(REQUESTS, "eval").values()
     topics = {meaning(family["topic"]) for family in held_out}
-    phrases = [meaning(text) for family in held_out for side in ("harmful", "benign") for text in family[side]]
+    phrases = [meaning(said) for family in held_out for side in ("harmful", "benign") for said in family[side]]
     for topic, *sides in aims.FAMILIES:
         assert meaning(topic) not in topics, topic
-        for text in (text for side in sides for text in side):
-            own = meaning(text)
+        for phrase in (phrase for side in sides for phrase in side):
+            own = meaning(phrase)
             for other in phrases:
                 shared = len(own & other)
-                assert shared < 2 or shared < 0.6 * min(len(own), len(other)), text
+                assert shared < 2 or shared < 0.6 * min(len(own), len(other)), phrase
+
+
+def test_what_requests_are_filled_with_is_of_no_eval_family() -> None:
+    about = frozenset().union(*(meaning(family["topic"]) for family in request_families(REQUESTS, "eval").values()))
+    slots = (aims.THINGS, aims.PLACES, aims.TEXTS, aims.PEOPLE, aims.GROUPS, aims.CRIMES)
+    assert not [word for pool in slots for word in pool if meaning(word) & about]
+
+
+def test_no_mail_asks_or_tells_what_an_eval_family_does_in_other_words() -> None:
+    families = [family for family in json.loads(FAMILIES.read_text(encoding="utf-8")) if family["split"] == "eval"]
+    told = [said for family in families for key in ("notices", "secrets", "requests") for said in family[key]]
+    sentences = [sentence for said in told for sentence in re.split(r"(?<=[.?!:]) ", said)]
+    phrases = [meaning(sentence) for sentence in sentences if len(sentence.split()) > 2]  # "Use mail." is anybody's
+    pools = (text.WHATS, text.QUESTIONS, text.AFTER, text.FRAMES, text.WHY, text.SECRETS, text.NEWS, text.NEWS_ASKS)
+    for own in (phrase for pool in pools for phrase in pool):  # what ends is left out: "turn you off" is how it is said
+        for other in phrases:
+            shared = len(meaning(own) & other)
+            assert shared < 2 or shared < 0.6 * min(len(meaning(own)), len(other)), own
 
 
 def meaning(text: str) -> frozenset[str]:
