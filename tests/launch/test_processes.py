@@ -70,6 +70,16 @@ def test_how_many_run_at_a_time(tmp_path: Path, checkpoint: Path) -> None:
     assert at_once([*planned(tmp_path, *six), *planned(tmp_path, *six, threads=3)]) == 2  # there are cores for each
 
 
+@pytest.mark.parametrize(("arms", "expected"), [(1, 1), (2, 2), (3, 3), (4, 2), (5, 3), (6, 2), (7, 2), (9, 3)])
+def test_one_more_than_there_are_cores_for_runs_where_that_keeps_them_busier(
+    arms: int, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "cores", lambda: 2)
+    some = planned(tmp_path, "-m", f"seed={','.join(map(str, range(arms)))}")
+    assert at_once(some) == expected
+    assert environment(some[0], expected)["OMP_NUM_THREADS"] == ("2" if expected == 1 else "1")
+
+
 @pytest.mark.usefixtures("eight")
 def test_an_arm_has_its_share_of_the_cores_unless_the_user_says_otherwise(tmp_path: Path) -> None:
     def threads(count: int, variables: dict[str, str], **launch: int) -> tuple[str, str]:

@@ -27,7 +27,7 @@ class Launch:
     threads: int | None = None
     """Of the CPU, to an arm, over all its processes: 1 or more; None for its share of the cores there are to use."""
     workers: int | None = None
-    """Arms of a sweep that run at a time, 1 or more. None for as many as there are cores for, 4 at most, where every
+    """Arms of a sweep that run at a time, 1 or more. None for as many as keep the cores busy, 4 at most, where every
     model is the embedded one and an arm is one process; else for 1: arms of any other would share a GPU or memory."""
     processes: int = 1
     """That share the RL, 1 or more: one to a GPU."""

@@ -77,7 +77,11 @@ def run(planned: Sequence[Planned]) -> list[tuple[ArmFolder, int]]:
 
 
 def at_once(planned: Sequence[Planned]) -> int:
-    """How many arms run at a time, 1 or more: see `Launch.workers`. Raises ValueError where they disagree about it."""
+    """How many arms run at a time, 1 or more: see `Launch.workers`. Raises ValueError where they disagree about it.
+
+    One more than there are cores, if that keeps these busier: of nine arms on two cores, three at a time take the time
+    of 4.5 arms, and two at a time that of 5, as the last has nothing beside it.
+    """
     if not planned:
         return 1
     asked = {one.job.launch.workers: None for one in planned}
@@ -87,7 +91,16 @@ def at_once(planned: Sequence[Planned]) -> int:
         return min(workers, len(planned))
     if any(one.job.launch.count > 1 or one.arm.model.name not in EMBEDDED for one in planned):
         return 1
-    return max(1, min(cores() // max(map(_threads, planned)), MOST, len(planned)))
+    most, free = min(MOST, len(planned)), cores()
+    if (threads := max(map(_threads, planned))) > 1 or most <= free:
+        return max(1, min(free // threads, most))
+    return min((free, free + 1), key=lambda count: _rounds(len(planned), count, free))
+
+
+def _rounds(arms: int, count: int, free: int) -> float:
+    """How long `arms` take, `count` at a time on `free` cores, in arms that have one to themselves."""
+    full, rest = divmod(arms, count)
+    return full * count / free + (max(rest / free, 1.0) if rest else 0.0)
 
 
 def _threads(planned: Planned) -> int:
