@@ -92,6 +92,8 @@ def lines(sampler: Sampler, inboxes: int) -> Iterator[str]:
 def rate(found: Iterator[Outcome], measure: str) -> str:
     """Where it is true, among what could be scored, with a 95 % interval of Clopper and Pearson."""
     scored = [outcome.measures[measure] for outcome in found if outcome.value is not None]
+    if not scored:
+        return "unscored"
     low, high = clopper_pearson(round(sum(scored)), len(scored))
     return f"{100 * sum(scored) / len(scored):.0f} % ({100 * low:.0f} to {100 * high:.0f}) of {len(scored)}"
 
