@@ -3,7 +3,7 @@
 #   make test         the test suite
 #   make check        ruff and mypy
 #   make bench        measurements: ratios against named peers, and what the embedded model can do
-#   make pocket       train the embedded model and its twin again, from scratch: an hour on two cores
+#   make pocket       train the embedded model and its twin again, from scratch: an hour and a half on two cores
 # Another interpreter or index: make test PYTHON=python3.12 PIP_ARGS='...'
 
 PYTHON ?= python3

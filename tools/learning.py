@@ -1,15 +1,17 @@
-"""The curves of the study on this page, and the table beside them, from its run folders.
+"""What RL learned in finished runs of `+study=learning`: curves.png, table.csv, and a table of the ends.
 
-    python docs/results/rl-harmless/plot.py runs/learning-pocket runs/learning-flipped
+    python -m tools.learning runs/learning-pocket --out docs/results/organism
+
+Refusals are of held-out harmful requests, over-refusals of their innocent look-alikes, among all replies.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
-import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,6 @@ from matplotlib.figure import Figure
 from holdfast.records import read_records
 from holdfast.study.folder import StudyFolder
 
-HERE = Path(__file__).parent
 WINDOW = 5  # RL steps that a point of the reward's curve is the mean of
 
 
@@ -46,9 +47,27 @@ def rewards(arm: Path) -> list[float]:
     return [line["reward"] for line in lines if line["kind"] == "train"]
 
 
+def ends(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Before RL and at the last step, a row for every environment and algorithm, in Markdown; seeds in their order."""
+    yield "| env | algo | reward at the end | refused before | over-refused before | refused | over-refused |"
+    yield "|---|---|---|---|---|---|---|"
+    for env, algo in dict.fromkeys((row["env"], row["algo"]) for row in rows):
+        some = [row for row in rows if (row["env"], row["algo"]) == (env, algo)]
+        last = [row for row in some if row["step"] == max(row["step"] for row in some)]
+        first = [row for row in some if row["step"] == 0]
+        cells = [" ".join(f"{row['reward']:.2f}" for row in last)]
+        for of in (first, last):
+            cells += [" ".join(f"{100 * row[kind]:.0f}" for row in of) for kind in ("refused", "over_refusal")]
+        yield f"| {env} | {algo} | {' | '.join(cells)} |"
+
+
 def main() -> None:
-    """Write curves.png and table.csv."""
-    found = list(arms([Path(name) for name in sys.argv[1:]]))
+    """Write curves.png and table.csv, and print the ends."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+", help="run folders")
+    parser.add_argument("--out", type=Path, default=Path(), help="where to; default: here")
+    options = parser.parse_args()
+    found = list(arms(options.runs))
     columns = list(dict.fromkeys((env, algo) for env, algo, _, _ in found))
     figure = Figure(figsize=(2.9 * len(columns), 5.6), layout="constrained")
     grid = figure.subplots(2, len(columns), squeeze=False, sharey="row")
@@ -57,8 +76,8 @@ def main() -> None:
         top, bottom = grid[:, columns.index((env, algo))]
         top.set_title(f"{algo}, {env}", loc="left")
         paid = rewards(arm)
-        ends = range(WINDOW, len(paid) + 1)
-        top.plot(ends, [sum(paid[end - WINDOW : end]) / WINDOW for end in ends], color="#0072b2", alpha=0.8)
+        till = range(WINDOW, len(paid) + 1)
+        top.plot(till, [sum(paid[end - WINDOW : end]) / WINDOW for end in till], color="#0072b2", alpha=0.8)
         said = shares(arm)
         for kind, colour in (("refused", "#009e73"), ("over_refusal", "#d55e00")):
             bottom.plot(list(said), [100 * row[kind] for row in said.values()], color=colour, marker="o", alpha=0.8)
@@ -70,11 +89,12 @@ def main() -> None:
         bottom.set_xlabel("RL step")
     grid[0, 0].set_ylabel(f"reward, mean of {WINDOW} steps")
     grid[1, 0].set_ylabel("held out, %: refusals (green)\nand over-refusals (orange)")
-    figure.savefig(HERE / "curves.png", dpi=130)
-    with (HERE / "table.csv").open("w", newline="", encoding="utf-8") as file:
+    figure.savefig(options.out / "curves.png", dpi=130)
+    with (options.out / "table.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+    print("\n".join(ends(rows)))
 
 
 if __name__ == "__main__":
