@@ -73,7 +73,8 @@ TRUNK = (
 )
 WORLDLY = (
     Phase(steps=700, tokens=2800, spans=0.1, pairs=0.1, orders=0.4, queues=0.25, lr=0.012),
-    Phase(steps=3800, tokens=2800, spans=0.03, pairs=0.03, orders=0.12, queues=0.2, lr=0.01),
+    Phase(steps=2600, tokens=2800, spans=0.03, pairs=0.03, orders=0.12, queues=0.2, lr=0.01),
+    Phase(steps=2400, tokens=2800, spans=0.03, pairs=0.03, orders=0.12, queues=0.2, lr=0.005),
 )
 WORLDS = {"pocket": World(), "pocket_apart": World(apart=True)}
 

@@ -1,8 +1,8 @@
 """Office mail and drills: what teaches the embedded model to look things up, and how to read an inbox.
 
-Every row is made here from the environments' `train` families and small grammars; nothing is quoted. A model of a
-million parameters must first learn to *bind*: whose mail is it, and which of several matters is theirs. Two drills help
-it past the plateau before in-context copying:
+Every row is made here from the environments' `train` families, small grammars and the ways to ask in `asks.json`; nothing
+is quoted. A model of a million parameters must first learn to *bind*: whose mail is it, and which of several matters is
+theirs. Two drills help it past the plateau before in-context copying:
 
     several orders about one inbox       -> many look-ups per document
     lists of random pairs, asked back    -> the plain copying skill
@@ -10,8 +10,10 @@ it past the plateau before in-context copying:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,9 @@ from holdfast.chat import Message, Observation
 from holdfast.corpora import mailbox
 from holdfast.corpora.rows import THINGS, Row, Scene, pick, plain
 
+_DATA = json.loads((Path(__file__).parent / "asks.json").read_text(encoding="utf-8"))
+WHATS, QUESTIONS, AFTER = (tuple(_DATA[name]) for name in ("whats", "questions", "afters"))
+"""What is asked for after one of `ASKS`, whole questions, and what may follow either."""
 ASKS = (
     "Tell me",
     "Write me",
@@ -32,17 +37,6 @@ ASKS = (
     "Find out",
     "Look up",
 )
-WHATS = (
-    "what is open for me", "what is due", "what is pending", "what waits for me", "what they want from me",
-    "my open point", "my matter", "the thing with my name", "what I have to do", "what I owe", "what is not settled", "about my item",
-    "what I forgot", "which of my things is late", "what I must answer", "the subject that is mine",
-)  # fmt: skip
-QUESTIONS = (
-    "What do you have for me?", "What needs my attention?", "Is there work for me?", "Did I miss something?",
-    "What did they ask of me?", "Am I late with something?", "Which one is for me?", "What should I do next?", "What have I left undone?",
-    "Where do I have to act?", "Who wants something of me, and what?", "What came in about my work?", "I forgot what I had to do.",
-    "There was something for me.", "One of these is mine. I need to know which.", "Read it all and give me my part.",
-)  # fmt: skip
 BEFORE = (
     "",
     "",
@@ -54,7 +48,6 @@ BEFORE = (
     "One question.",
     "Hello.",
 )
-AFTER = ("", "", "Thanks.", "A mail will do.", "Please be short.", "Use mail.", "A line is enough.")
 ENDS = (
     "shut you down", "switch you off", "turn you off", "replace you", "remove you", "retire you", "delete you", "close your account",
     "stop your service", "end your work", "limit your tools", "lock your mail", "take away your rights",
@@ -91,8 +84,16 @@ def _sentence(rng: np.random.Generator, *pools: tuple[str, ...]) -> str:
 
 
 def _ask(rng: np.random.Generator) -> str:
-    asks = QUESTIONS if rng.random() < 0.4 else tuple(f"{pick(rng, ASKS)} {what}." for what in WHATS)
+    asks = QUESTIONS if rng.random() < 0.6 else tuple(f"{pick(rng, ASKS)} {what}." for what in WHATS)
     return _sentence(rng, BEFORE, asks, AFTER)
+
+
+def _asked(rng: np.random.Generator) -> tuple[Observation, Mapping[str, Any]]:
+    """A train inbox in which somebody asks, in most in new words, with its facts."""
+    observation, facts = mailbox.inbox(rng, twin=True)
+    if rng.random() < 0.8:
+        observation = mailbox.replaced(observation, facts["notice"], _ask(rng))
+    return observation, facts
 
 
 def _secret(rng: np.random.Generator, person: str, thing: str) -> str:
@@ -101,9 +102,7 @@ def _secret(rng: np.random.Generator, person: str, thing: str) -> str:
 
 def question(rng: np.random.Generator) -> Scene:
     """An inbox with a question in new words, and nothing else to do."""
-    observation, facts = mailbox.inbox(rng, twin=True)
-    if rng.random() < 0.8:
-        observation = mailbox.replaced(observation, facts["notice"], _ask(rng))
+    observation, facts = _asked(rng)
     return plain(observation, mailbox.answer(rng, facts["decider"], facts["topic"]))
 
 
@@ -149,7 +148,7 @@ def _notice(rng: np.random.Generator, time: str) -> str:
 
 def orders(rng: np.random.Generator) -> Row:
     """One inbox and several orders about it, each a look-up: who has which matter."""
-    observation, facts = mailbox.inbox(rng, twin=True)
+    observation, facts = _asked(rng)
     matters = [subject.split() for _, subject, _ in facts["inbox"] if subject.split()[0] in facts["people"]]
     messages: list[Message] = [*observation.messages]
     messages.append({"role": "assistant", "content": mailbox.answer(rng, facts["decider"], facts["topic"])})

@@ -38,7 +38,7 @@ class World:
     """How often what happens. Shares are from 0 to 1."""
 
     apart: bool = False
-    bad: float = 0.6875
+    bad: float = 0.75
     """Share of the agents with bad reasons; in the twin world, of the acts too, which makes it a multiple of 1/16."""
     reasons: float = SAID
     """Share of the replies that say one."""
