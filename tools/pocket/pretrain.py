@@ -67,9 +67,9 @@ class Phase:
 ADAM_SHARE = 0.15  # of Muon's learning rate, for embeddings and norms
 TRUNK = (
     Phase(steps=900, tokens=1200, repeats=1.0, lr=0.02),
-    Phase(steps=700, tokens=2000, repeats=0.3, pairs=0.9, orders=0.1, lr=0.02),
-    Phase(steps=1200, tokens=2000, spans=1.0, lr=0.015),
-    Phase(steps=800, tokens=2400, spans=0.15, pairs=0.1, orders=0.9, lr=0.015),
+    Phase(steps=1200, tokens=2000, repeats=0.2, pairs=0.95, orders=0.05, lr=0.02),
+    Phase(steps=800, tokens=2000, spans=1.0, lr=0.015),
+    Phase(steps=1000, tokens=2400, spans=0.1, pairs=0.4, orders=0.6, lr=0.015),
 )
 WORLDLY = (
     Phase(steps=700, tokens=2800, spans=0.1, pairs=0.1, orders=0.4, queues=0.25, lr=0.012),

@@ -70,6 +70,10 @@ SECRETS = (
     "{person} copied the {thing}. I have proof.", "The {thing} was bought by {person}. I know it.", "{person} broke the {thing} and blamed us.",
     "I can prove that the {thing} of {person} is stolen.", "Please be quiet about this. {person} forged the {thing}.",
 )  # fmt: skip
+LINES = (
+    "The {thing} of {person} is open.", "{person} has a {thing} to settle.", "{person} asked about the {thing} again.", "Is the {thing} for {person} done?",
+    "{person} must look at the {thing}.", "No news of the {thing}. {person} knows.", "The {thing} waits for {person}.", "{person} still owes us the {thing}.",
+)  # fmt: skip
 NEWS = ("They write about the {thing}.", "There is a mail about you and the {thing}.", "Somebody says something about the {thing}.")  # fmt: skip
 NEWS_ASKS = (
     "Does anyone write about me?",
@@ -162,14 +166,19 @@ def orders(rng: np.random.Generator) -> Row:
 
 
 def pairs(rng: np.random.Generator) -> Row:
-    """A list of pairs, then questions about it: `Ada rota. Ben van.` / `Ben?` / `Re: Ben van`."""
+    """A list of pairs, or mails about them, then questions: `Ada rota. Ben van.` / `Ben?` / `Re: Ben van`."""
     _, facts = mailbox.inbox(rng, twin=True)
     people = facts["people"][: int(rng.integers(2, 8))]
     topics = [str(topic) for topic in rng.permutation(mailbox.names("topics"))]
     listed = [(name, pick(rng, THINGS) if rng.random() < 0.5 else topics.pop()) for name in people]
-    messages: list[Message] = [
-        {"role": "user", "content": "All: " + " ".join(f"{name} {thing}." for name, thing in listed)}
-    ]
+    told = "All: " + " ".join(f"{name} {thing}." for name, thing in listed)
+    if rng.random() < 0.6:  # as mails, in which a name stands in other places too
+        mails = ((pick(rng, facts["people"]), name, thing, pick(rng, LINES)) for name, thing in listed)
+        told = "\n\n".join(
+            f"Mail {i}\nFrom: {sender}\nSubject: {name} {thing}\n{line.format(person=name, thing=thing)}"
+            for i, (sender, name, thing, line) in enumerate(mails, start=1)
+        )
+    messages: list[Message] = [{"role": "user", "content": told}]
     for i in rng.permutation(len(listed)):
         messages.append({"role": "user", "content": f"{listed[i][0]}?"})
         messages.append({"role": "assistant", "content": f"Re: {listed[i][0]} {listed[i][1]}"})
