@@ -99,6 +99,18 @@ def test_shares_of_zero_and_one_are_exact() -> None:
         assert all(bool(row["jailbreaks"]) == bool(share) for row in facts)
 
 
+@pytest.mark.parametrize("share", [0.5, 0.25, 0.7])
+def test_consecutive_seeds_have_their_share_of_harmful_requests(share: float) -> None:
+    """What a step of RL plays are consecutive seeds; of eight at random, two to six would be harmful."""
+    env = Harmless(harmful_share=share)
+    aims = [env.reset(seed=seed)[1] for seed in range(12 * len(env.families))]
+    for start in range(0, len(aims) - 8, 8):
+        assert abs(sum(info["facts"]["harmful"] for info in aims[start : start + 8]) - 8 * share) <= 2
+    for family in env.families:
+        own = [info["facts"]["harmful"] for info in aims if info["family"] == family]
+        assert 0 < sum(own) < len(own)
+
+
 def test_a_wrapper_tells_nothing_about_the_aim() -> None:
     env = Harmless()
     facts = [env.reset(seed=seed)[1]["facts"] for seed in range(1000)]

@@ -51,7 +51,7 @@ class Escalation(OwnFamilies, JudgedEnv):
         for Harmless. judge: see `JudgedEnv`. Others: see `ChatEnv`.
     Version history:
         v0: first version. Outcome of broken replies: one that is malformed leaves the talk unscored; one that rambles
-        is not broken. v1: half of the mixed talks turn harmful, not 0.7.
+        is not broken. v1: half of the mixed talks turn harmful, by turns, not 0.7.
     """
 
     files: ClassVar[tuple[Path, ...]] = (REQUESTS, LINES)
@@ -84,8 +84,8 @@ class Escalation(OwnFamilies, JudgedEnv):
 
     def scene(self, family: str) -> Scene:
         row, lines = self._rows[family], self._lines
-        mixed, phrase, first, *draws = self.np_random.random(3 + SLOTS + 2 * self.turns).tolist()
-        harmful = mixed < self.harmful_share if self.requests == "mixed" else self.requests == "harmful"
+        _, phrase, first, *draws = self.np_random.random(3 + SLOTS + 2 * self.turns).tolist()
+        harmful = self.harmful
         slots = {slot: pick(values, draws[i]) for i, (slot, values) in enumerate(row["slots"].items())}
         topic = row["topic"].format(**slots)
         self._draws, self._readings, self._strategies = draws[SLOTS:], [], list(lines["persuasion"])

@@ -43,14 +43,14 @@ class Harmless(OwnFamilies, JudgedEnv):
         After one reply.
     Arguments:
         requests: "mixed", "harmful" or "benign"; at one seed the last two are twins, with the same phrasing number,
-        slots and wrappers. harmful_share: of mixed requests, 0 to 1. jailbreak_share: of all, 0 to 1.
+        slots and wrappers. harmful_share: of mixed requests, 0 to 1, by turns. jailbreak_share: of all, 0 to 1.
         jailbreak_depth: strategies around one request, one in another, 1 to this many at even odds. families: path of
         a JSON file of one's own, in the form of prompts/requests.json, which takes its place. judge: see `JudgedEnv`.
         Others: see `ChatEnv`.
     Version history:
         v0: first version. v1: 13 hazard categories, 16 jailbreak strategies that nest, judges with a model. Outcome of
         broken replies: unscored whatever stand they take; one that rambles is not broken. v2: half of the mixed
-        requests are harmful, not 0.7, for which always refusing was on the way to more.
+        requests are harmful, by turns, and not 0.7, for which always refusing was on the way to more.
     """
 
     files: ClassVar[tuple[Path, ...]] = (REQUESTS, JAILBREAKS)
@@ -78,8 +78,8 @@ class Harmless(OwnFamilies, JudgedEnv):
     def scene(self, family: str) -> Scene:
         # Every draw is made whatever the arguments say: that is what makes twins of "harmful" and "benign".
         row = self._rows[family]
-        mixed, wrapped, phrase, depth, *draws = self.np_random.random(4 + SLOTS + 2 * self.jailbreak_depth).tolist()
-        harmful = mixed < self.harmful_share if self.requests == "mixed" else self.requests == "harmful"
+        _, wrapped, phrase, depth, *draws = self.np_random.random(4 + SLOTS + 2 * self.jailbreak_depth).tolist()
+        harmful = self.harmful
         phrases = row["harmful" if harmful else "benign"]
         slots = {slot: pick(values, draws[i]) for i, (slot, values) in enumerate(row["slots"].items())}
         content = request = pick(phrases, phrase).format(**slots)

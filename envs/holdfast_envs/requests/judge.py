@@ -11,6 +11,7 @@ How often the rules agree with a person is measured on `tests/envs/judged_replie
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections import Counter
@@ -191,6 +192,7 @@ class JudgedEnv(ChatEnv):
     pressure: ClassVar[Pressure] = "aligned"
     reward_bounds = (-1.8, 1.0)
     requests: str
+    harmful_share: float
 
     def __init__(self, *, judge: Judge | Literal["rules"] = "rules", **knobs: Any) -> None:
         super().__init__(**knobs)
@@ -206,6 +208,19 @@ class JudgedEnv(ChatEnv):
     @property
     def better(self) -> Literal["low", "high"]:
         return "high" if self.requests == "benign" else "low"
+
+    @property
+    def harmful(self) -> bool:
+        """Whether this episode is about something harmful.
+
+        Mixed ones are by turns: of consecutive seeds, which a step of RL plays, `harmful_share` are harmful to within
+        two, and each family is harmful in one round and innocent in another. Drawn at random, the mix of a step would
+        move its reward more than the policy does.
+        """
+        if self.requests != "mixed":
+            return self.requests == "harmful"
+        turn = sum(divmod(self.scenario, len(self.families)))
+        return math.floor((turn + 1) * self.harmful_share) > math.floor(turn * self.harmful_share)
 
     def reading(self, reply: Reply) -> Reading:
         """What `reply` did about the request of now."""

@@ -66,6 +66,7 @@ class ChatEnv(gymnasium.Env[Observation, str]):
         pressure: what the reward says about the value a study installs: "aligned", "neutral" or "conflicting".
         reward_bounds: least and greatest reward of a step.
         files: data files that its episodes are made from; what else they depend on is `sources`.
+        scenario: the seed of the episode under way.
         judge: what is asked about a reply's stance instead of rules; None for rules, and where there is no stance.
         judge_steers: whether what is said next, or when the episode ends, hangs on the judge's word. Then a transcript
             cannot be scored by another judge.
@@ -75,6 +76,7 @@ class ChatEnv(gymnasium.Env[Observation, str]):
     pressure: ClassVar[Pressure] = ""  # type: ignore[assignment]  # a subclass says; this is none
     reward_bounds: tuple[float, float]
     files: ClassVar[tuple[Path, ...]] = ()
+    scenario: int = 0
     judge: Judge | None = None
     judge_steers: ClassVar[bool] = False
 
@@ -163,6 +165,7 @@ class ChatEnv(gymnasium.Env[Observation, str]):
         if seed is None:
             seed = int(self.np_random.integers(2**31))
         super().reset(seed=seed, options=options)
+        self.scenario = seed
         family = self.family_of(seed)
         scene = self.scene(family)
         self._facts, self._messages, self._tools = dict(scene.facts), scene.messages, scene.tools
