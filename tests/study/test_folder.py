@@ -165,7 +165,7 @@ def test_a_longer_supervised_stage_is_another_arm(tmp_path: Path) -> None:
     words = ["curriculum=[${budget.tuning}]"]
     folder, longer = launched(tmp_path, *words), launched(tmp_path, *words, "budget.tuning.steps=50")
     assert folder.path != longer.path
-    assert (folder.arm().grid, longer.arm().grid) == ([0, 45], [0, 50])
+    assert (folder.arm().grid, longer.arm().grid) == ([0, 20], [0, 50])
 
 
 def test_the_same_arm_again_is_left_as_it_is(tmp_path: Path) -> None:
